@@ -1,0 +1,146 @@
+package raftmq.driver;
+
+import java.io.Closeable;
+import java.io.PrintStream;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
+import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
+
+/** Consumes and acks until told to stop, through whatever happens to the brokers. */
+final class Consume {
+    private static final int RECEIVERS = 4;
+    /** Small, so that the last message of a batch is acked before it becomes visible again. */
+    private static final int BATCH = 8;
+    private static final Duration INVISIBLE = Duration.ofSeconds(30);
+    private static final long ERROR_PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(200);
+    /** A push consumer's close waits for its long poll: 20 s and the 3 s request time-out. */
+    private static final long CLOSE_SECONDS = 30;
+
+    private final PrintStream out;
+    private final Clients clients;
+    private final String topic;
+    private final String group;
+    private final boolean push;
+    private final Path logFile;
+    private final StopRequest stop = new StopRequest();
+    private final AtomicLong received = new AtomicLong();
+    private final AtomicLong errors = new AtomicLong();
+    private EventLog log;
+
+    Consume(Flags flags, PrintStream out) throws UsageException {
+        this.out = out;
+        clients = new Clients(flags);
+        topic = flags.required("topic");
+        group = flags.required("group");
+        logFile = Path.of(flags.required("log"));
+        push = switch (flags.required("mode")) {
+            case "push" -> true;
+            case "simple" -> false;
+            default -> throw new UsageException("--mode is push or simple");
+        };
+        stop.orWhenStdinCloses();
+    }
+
+    int run() throws Exception {
+        log = new EventLog(logFile);
+        Closeable consumer = push ? startPush() : startSimple();
+        out.println("READY");
+        stop.await();
+        close(consumer);
+        log.close();
+        System.err.println(Json.object("received", received, "errors", errors));
+        return 0;
+    }
+
+    private PushConsumer startPush() throws Exception {
+        return clients.pushConsumer(group, topic, message -> {
+            // The client acks by itself after the return, and repeats the ack until it succeeds.
+            record(message);
+            return ConsumeResult.SUCCESS;
+        });
+    }
+
+    /** The result closes the consumer once its receivers have ended. */
+    private Closeable startSimple() throws Exception {
+        SimpleConsumer consumer = clients.simpleConsumer(group, topic);
+        List<Thread> receivers = new ArrayList<>();
+        for (int i = 0; i < RECEIVERS; i++) {
+            Thread receiver = new Thread(() -> receiveUntilStopped(consumer), "receiver-" + i);
+            receiver.start();
+            receivers.add(receiver);
+        }
+        return () -> {
+            for (Thread receiver : receivers) {
+                joinUninterrupted(receiver);
+            }
+            consumer.close();
+        };
+    }
+
+    private void receiveUntilStopped(SimpleConsumer consumer) {
+        while (!stop.isRequested()) {
+            try {
+                for (MessageView message : consumer.receive(BATCH, INVISIBLE)) {
+                    ack(consumer, message);
+                }
+            } catch (Exception e) {
+                countError("receive", e);
+            }
+        }
+    }
+
+    private void ack(SimpleConsumer consumer, MessageView message) {
+        try {
+            consumer.ack(message);
+            record(message);
+        } catch (Exception e) {
+            // The message comes again when its invisible duration is over.
+            countError("ack", e);
+        }
+    }
+
+    private void record(MessageView message) {
+        received.incrementAndGet();
+        log.append(Json.object("t_ms", System.currentTimeMillis(), "v", Clients.text(message),
+            "id", message.getMessageId(), "attempt", message.getDeliveryAttempt(), "acked", true));
+    }
+
+    private void countError(String operation, Exception error) {
+        errors.incrementAndGet();
+        System.err.println(operation + ": " + Failures.describe(error));
+        try {
+            // A broker that is away refuses at once: do not spin.
+            stop.await(ERROR_PAUSE_NANOS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    /** Bounded, because the client's close waits for ever for a server that does not answer. */
+    private static void close(Closeable consumer) throws InterruptedException {
+        Thread closing = new Thread(() -> {
+            try {
+                consumer.close();
+            } catch (Exception e) {
+                System.err.println("could not close the consumer: " + e);
+            }
+        }, "close");
+        closing.start();
+        closing.join(TimeUnit.SECONDS.toMillis(CLOSE_SECONDS));
+    }
+
+    private static void joinUninterrupted(Thread thread) {
+        try {
+            thread.join();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+package raftmq.driver;
+
+import java.io.Closeable;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import org.apache.rocketmq.client.apis.ClientException;
+import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.SendReceipt;
+
+/** What the checks of one run share: the clients, one producer, the names of topics and groups. */
+final class Fixture {
+    /** A push consumer's close waits for its long poll: 20 s and the 3 s request time-out. */
+    private static final long CLOSE_SECONDS = 30;
+
+    final Clients clients;
+    final int bulkCount;
+    private final Flags flags;
+    private final List<CompletableFuture<Void>> closing = new ArrayList<>();
+    private Producer producer;
+
+    Fixture(Flags flags) throws UsageException {
+        this.flags = flags;
+        clients = new Clients(flags);
+        bulkCount = flags.integer("count", 10_000);
+        for (String name : List.of("topic", "topic2", "group", "group2")) {
+            flags.required(name);
+        }
+    }
+
+    /** The topic or group of a flag. */
+    String name(String flag) {
+        return flags.values().get(flag);
+    }
+
+    /** The topic that only the named check uses. */
+    String topic(String check) {
+        return name("topic") + "-" + check;
+    }
+
+    /** The group that only the named check uses. */
+    String group(String check) {
+        return name("group") + "-" + check;
+    }
+
+    synchronized Producer producer() throws ClientException {
+        if (producer == null) {
+            producer = clients.producer(name("topic"));
+        }
+        return producer;
+    }
+
+    /** Sends and returns the message id. */
+    String send(String topic, String body) throws ClientException {
+        SendReceipt receipt = producer().send(clients.message(topic, body));
+        return receipt.getMessageId().toString();
+    }
+
+    /** Sends {@code prefix-0} to {@code prefix-(count-1)} one after the other; returns the bodies. */
+    List<String> sendMany(String topic, String prefix, int count) throws ClientException {
+        List<String> bodies = new ArrayList<>();
+        for (int i = 0; i < count; i++) {
+            String body = prefix + "-" + i;
+            send(topic, body);
+            bodies.add(body);
+        }
+        return bodies;
+    }
+
+    synchronized void closeInBackground(Closeable client) {
+        closing.add(CompletableFuture.runAsync(() -> {
+            try {
+                client.close();
+            } catch (IOException e) {
+                System.err.println("could not close a client: " + e);
+            }
+        }, task -> new Thread(task, "close").start()));
+    }
+
+    /** Closes all that is open, but waits no longer than a healthy close takes. */
+    void close() throws Exception {
+        if (producer != null) {
+            closeInBackground(producer);
+        }
+        CompletableFuture<Void> all =
+            CompletableFuture.allOf(closing.toArray(new CompletableFuture<?>[0]));
+        try {
+            all.get(CLOSE_SECONDS, TimeUnit.SECONDS);
+        } catch (TimeoutException e) {
+            System.err.println("clients were still closing after " + CLOSE_SECONDS + " s");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// The official client's objects, made the same way everywhere in this driver.
+
+import { ConsumeResult, Producer, PushConsumer, SimpleConsumer } from 'rocketmq-client-nodejs';
+
+import { within } from './waiting.js';
+
+// Long poll of a simple consumer. Shorter than the client's 30 s, so that a check that waits for
+// "nothing more" ends soon; brokers may refuse polls under 5 s.
+const AWAIT_MS = 5_000;
+
+// The client itself waits without limit for the settings that the server sends at start.
+const STARTUP_MS_MAX = 30_000;
+
+export class Clients {
+  #endpoints;
+  #started = [];
+
+  constructor(endpoints) {
+    this.#endpoints = endpoints;
+  }
+
+  producer(...topics) {
+    return this.#start(new Producer({ endpoints: this.#endpoints, topics }));
+  }
+
+  simpleConsumer(group, topic, tags = '*') {
+    return this.#start(new SimpleConsumer({
+      ...this.#subscription(group, topic, tags),
+      awaitDuration: AWAIT_MS,
+    }));
+  }
+
+  pushConsumer(group, topic, onMessage) {
+    const consume = (message) => {
+      onMessage(message);
+      return ConsumeResult.SUCCESS;
+    };
+    return this.#start(new PushConsumer({
+      ...this.#subscription(group, topic, '*'),
+      messageListener: { consume },
+    }));
+  }
+
+  async close() {
+    await Promise.allSettled(this.#started.map((client) => client.shutdown()));
+  }
+
+  #subscription(consumerGroup, topic, tags) {
+    const subscriptions = new Map([[topic, tags]]);
+    return { endpoints: this.#endpoints, consumerGroup, subscriptions };
+  }
+
+  async #start(client) {
+    await within(STARTUP_MS_MAX, client.startup(), 'startup');
+    this.#started.push(client);
+    return client;
+  }
+}
+
+export function newMessage(topic, body, more = {}) {
+  return { topic, body: Buffer.from(body), ...more };
+}
+
+export function text(message) {
+  return message.body.toString();
+}

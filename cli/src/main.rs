@@ -1,0 +1,3 @@
+//! The raftmq binary.
+
+fn main() {}

@@ -1,0 +1,255 @@
+//! Derived state in RocksDB: everything the log says, in a form that can be looked up.
+//!
+//! Runs without a write-ahead log: the commit log is the write-ahead log. The applied position lies in
+//! the same atomic write as the changes, so that after a crash the entries behind it are applied
+//! again. One column family with a table byte in front of each key: a crash can not leave tables at
+//! different positions, and nothing has to be said about the order of their flushes.
+//!
+//! Table 0 is this module's own; all others are the broker's.
+
+use std::io;
+use std::path::Path;
+
+use parking_lot::RwLock;
+use parking_lot::RwLockReadGuard;
+use prost::Message;
+use raftmq_proto::raftmq as wire;
+use rocksdb::DB;
+use rocksdb::Direction;
+use rocksdb::IteratorMode;
+use rocksdb::Options;
+use rocksdb::WriteBatch;
+use rocksdb::WriteOptions;
+use rocksdb::checkpoint::Checkpoint;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::commit_log::LogPosition;
+use crate::types;
+use crate::types::StoredMembership;
+
+const APPLIED_KEY: &[u8] = &[0, 0];
+const MEMBERSHIP_KEY: &[u8] = &[0, 1];
+/// Memory for changes not yet in files, per node. Bounds what is applied again after a crash.
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
+const BLOCK_CACHE_BYTES: usize = 16 << 20;
+
+/// How far the state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The last applied entry.
+    pub position: Option<LogPosition>,
+    /// Hash of every change up to it.
+    pub state_hash: u64,
+}
+
+/// The tables. Readers and the one applier share it.
+pub struct StateStore {
+    db: RwLock<Option<DB>>,
+    write_options: WriteOptions,
+}
+
+/// Changes of one or more entries, written together.
+#[derive(Default)]
+pub struct Batch {
+    writes: WriteBatch,
+    state_hash: u64,
+}
+
+impl Batch {
+    /// Sets `key` (table byte first) to `value`.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.note(1, key, value);
+        self.writes.put(key, value);
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.note(2, key, &[]);
+        self.writes.delete(key);
+    }
+
+    /// Removes every key in `from..to` (`to` exclusive).
+    pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
+        self.note(3, from, to);
+        self.writes.delete_range(from, to);
+    }
+
+    fn note(&mut self, operation: u64, key: &[u8], value: &[u8]) {
+        let seed = self.state_hash ^ operation.rotate_left(61) ^ (key.len() as u64).rotate_left(32);
+        self.state_hash = xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed));
+    }
+
+    /// Hash of everything written so far, this batch included.
+    pub fn state_hash(&self) -> u64 {
+        self.state_hash
+    }
+}
+
+impl StateStore {
+    /// Opens or creates the tables in `directory`.
+    ///
+    /// # Errors
+    /// RocksDB's, as text.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        Ok(Self { db: RwLock::new(Some(open_db(directory)?)), write_options })
+    }
+
+    /// Replaces the tables by those in `from`, which is moved to `directory`.
+    pub(crate) fn replace(&self, directory: &Path, from: &Path) -> io::Result<()> {
+        let mut db = self.db.write();
+        // Closed first: RocksDB must not write into a directory that is being removed.
+        drop(db.take());
+        if directory.exists() {
+            std::fs::remove_dir_all(directory)?;
+        }
+        std::fs::rename(from, directory)?;
+        if let Some(parent) = directory.parent() {
+            std::fs::File::open(parent)?.sync_all()?;
+        }
+        *db = Some(open_db(directory)?);
+        Ok(())
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Panics
+    /// When RocksDB can not read: derived state that can not be read must not be guessed.
+    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let db = self.db();
+        fatal(open(&db).get(key))
+    }
+
+    /// Calls `visit` for each key in `from..to` (`to` exclusive), in key order, until it says `false`.
+    pub fn scan(&self, from: &[u8], to: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> bool) {
+        let db = self.db();
+        let mode = IteratorMode::From(from, Direction::Forward);
+        for item in open(&db).iterator(mode) {
+            let (key, value) = fatal(item);
+            if &key[..] >= to || !visit(&key, &value) {
+                return;
+            }
+        }
+    }
+
+    /// The last key in `from..to` (`to` exclusive) and its value.
+    pub fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let db = self.db();
+        let mode = IteratorMode::From(to, Direction::Reverse);
+        for item in open(&db).iterator(mode) {
+            let (key, value) = fatal(item);
+            if &key[..] < from {
+                return None;
+            }
+            if &key[..] < to {
+                return Some((key.into(), value.into()));
+            }
+        }
+        None
+    }
+
+    /// How far the tables are.
+    pub fn applied(&self) -> Applied {
+        let Some(bytes) = self.get(APPLIED_KEY) else { return Applied::default() };
+        let number = |at: usize| {
+            let mut value = [0; 8];
+            value.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_be_bytes(value)
+        };
+        Applied {
+            position: Some(LogPosition { term: number(0), index: number(8) }),
+            state_hash: number(16),
+        }
+    }
+
+    /// The last membership among the applied entries.
+    pub(crate) fn membership(&self) -> io::Result<StoredMembership> {
+        match self.get(MEMBERSHIP_KEY) {
+            None => Ok(StoredMembership::default()),
+            Some(bytes) => {
+                let stored = wire::StoredMembership::decode(&bytes[..]).map_err(io::Error::other)?;
+                types::stored_membership_from_wire(stored)
+            }
+        }
+    }
+
+    /// An empty batch that continues the state hash.
+    pub fn batch(&self, state_hash: u64) -> Batch {
+        Batch { writes: WriteBatch::default(), state_hash }
+    }
+
+    /// Writes `batch`, after which the tables stand at `position`.
+    pub(crate) fn write(
+        &self,
+        mut batch: Batch,
+        position: LogPosition,
+        membership: Option<&StoredMembership>,
+    ) -> io::Result<Applied> {
+        let state_hash = batch.state_hash;
+        let mut applied = Vec::with_capacity(24);
+        applied.extend_from_slice(&position.term.to_be_bytes());
+        applied.extend_from_slice(&position.index.to_be_bytes());
+        applied.extend_from_slice(&state_hash.to_be_bytes());
+        batch.writes.put(APPLIED_KEY, &applied);
+        if let Some(membership) = membership {
+            let bytes = types::stored_membership_to_wire(membership).encode_to_vec();
+            batch.writes.put(MEMBERSHIP_KEY, &bytes);
+        }
+        let db = self.db();
+        open(&db).write_opt(batch.writes, &self.write_options).map_err(io::Error::other)?;
+        Ok(Applied { position: Some(position), state_hash })
+    }
+
+    /// A consistent copy of the tables as they are, in the new directory `to` (hard links).
+    pub(crate) fn checkpoint(&self, to: &Path) -> io::Result<()> {
+        let db = self.db();
+        let checkpoint = Checkpoint::new(open(&db)).map_err(io::Error::other)?;
+        checkpoint.create_checkpoint(to).map_err(io::Error::other)
+    }
+
+    /// Brings everything written so far into files.
+    ///
+    /// # Errors
+    /// RocksDB's, as text.
+    pub fn flush(&self) -> io::Result<()> {
+        let db = self.db();
+        open(&db).flush().map_err(io::Error::other)
+    }
+
+    fn db(&self) -> RwLockReadGuard<'_, Option<DB>> {
+        self.db.read()
+    }
+}
+
+fn open<'a>(db: &'a RwLockReadGuard<'_, Option<DB>>) -> &'a DB {
+    match db.as_ref() {
+        Some(db) => db,
+        None => panic!("the state tables are gone after a failed snapshot install"),
+    }
+}
+
+fn fatal<T>(result: Result<T, rocksdb::Error>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("could not read the state tables: {error}"),
+    }
+}
+
+fn open_db(directory: &Path) -> io::Result<DB> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(3);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    let mut table = rocksdb::BlockBasedOptions::default();
+    let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(io::Error::other)?;
+    table.set_block_cache(&cache);
+    table.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&table);
+    std::fs::create_dir_all(directory)?;
+    DB::open(&options, directory).map_err(io::Error::other)
+}
