@@ -46,8 +46,6 @@ pub struct Config {
     pub retention_interval: Duration,
     /// Raft timing.
     pub timing: Timing,
-    /// How long the ids of stored messages are remembered to recognize a repeated send.
-    pub dedup_window: Duration,
 }
 
 /// A founding member of a group.
@@ -118,7 +116,6 @@ impl Config {
             retention_bytes: 0,
             retention_interval: Duration::from_secs(30),
             timing: Timing::default(),
-            dedup_window: Duration::from_secs(600),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Real sockets against a real port that serves gRPC health.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -14,17 +14,24 @@ use crate::types::Reply;
 /// randomness, no task, no hash-map order. The same entries give the same writes, byte for byte, on
 /// every replica; a running hash of all writes is kept and compared.
 pub trait Apply: Send + Sync + 'static {
-    /// Applies one entry; every change goes into `batch`.
+    /// Applies one entry: puts every change into `batch`, hands it to `write` exactly once, and only
+    /// then lets readers see the outcome.
     ///
     /// Returns what the proposer is told. There is no error: a command that can not be carried out
     /// is a reply. What can not happen panics, and a panic ends the process.
-    fn apply(&mut self, position: LogPosition, body: &Bytes, store: &StateStore, batch: &mut Batch)
-    -> Reply;
+    fn apply(
+        &mut self,
+        position: LogPosition,
+        body: &Bytes,
+        store: &StateStore,
+        batch: Batch,
+        write: &mut dyn FnMut(Batch),
+    ) -> Reply;
 
     /// Forgets everything in memory and reads it from the tables: after opening, and after a snapshot
     /// was installed.
     fn load(&mut self, store: &StateStore);
 
-    /// What was applied is now in the tables and may be shown. Called without locks held.
-    fn applied(&self) {}
+    /// Several entries were applied. Called once for all that came together.
+    fn applied(&mut self) {}
 }

@@ -6,6 +6,7 @@
 //! Not here: what commands mean (`broker`), moving snapshots between nodes (`snapshot`).
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,35 +26,45 @@ use crate::snapshot::SnapshotBuilder;
 use crate::snapshot::SnapshotDirectory;
 use crate::snapshot::SnapshotFiles;
 use crate::state::Applied;
+use crate::state::Batch;
 use crate::state::StateStore;
 use crate::types;
+use crate::types::Entry;
 use crate::types::LogId;
 use crate::types::Reply;
 use crate::types::StoredMembership;
 use crate::types::TypeConfig;
 
-/// Entries applied under one lock and written in one batch.
+/// Entries applied before those who wait are woken.
 const APPLY_ENTRIES_MAX: usize = 64;
 
 /// State shared with whoever reads it.
-pub struct Shared<A> {
-    /// The broker's working set; written only by apply.
-    pub machine: RwLock<A>,
+pub struct Shared {
     /// The tables.
     pub store: StateStore,
     applied: RwLock<Applied>,
 }
 
-impl<A: Apply> Shared<A> {
-    /// Opens the tables in `directory` and loads the working set.
+impl Shared {
+    /// Opens the tables in `directory`.
     ///
     /// # Errors
     /// The tables can not be opened.
-    pub fn open(directory: &std::path::Path, mut machine: A) -> io::Result<Self> {
+    pub fn open(directory: &Path) -> io::Result<Self> {
         let store = StateStore::open(directory)?;
-        machine.load(&store);
         let applied = RwLock::new(store.applied());
-        Ok(Self { machine: RwLock::new(machine), store, applied })
+        Ok(Self { store, applied })
+    }
+
+    fn write(
+        &self,
+        batch: Batch,
+        position: LogPosition,
+        membership: Option<&StoredMembership>,
+    ) -> io::Result<()> {
+        let applied = self.store.write(batch, position, membership)?;
+        *self.applied.write() = applied;
+        Ok(())
     }
 
     /// How far this replica is.
@@ -63,76 +74,73 @@ impl<A: Apply> Shared<A> {
 }
 
 /// The state machine that openraft drives.
-pub struct StateMachine<A> {
-    shared: Arc<Shared<A>>,
+pub struct StateMachine {
+    shared: Arc<Shared>,
+    machine: Box<dyn Apply>,
     directory: PathBuf,
     membership: StoredMembership,
     snapshots: SnapshotDirectory,
 }
 
-impl<A: Apply> StateMachine<A> {
-    /// Drives `shared`, whose tables lie in `directory`.
+impl StateMachine {
+    /// Drives `machine` over `shared`, whose tables lie in `directory`.
     ///
     /// # Errors
     /// The stored membership can not be read.
     pub fn new(
-        shared: Arc<Shared<A>>,
+        shared: Arc<Shared>,
+        mut machine: Box<dyn Apply>,
         directory: PathBuf,
         snapshots: SnapshotDirectory,
-        ) -> io::Result<Self> {
+    ) -> io::Result<Self> {
         let membership = shared.store.membership()?;
-        Ok(Self { shared, directory, membership, snapshots })
+        machine.load(&shared.store);
+        Ok(Self { shared, machine, directory, membership, snapshots })
     }
 
-    /// Applies entries that came together: one lock, one write.
-    fn apply_chunk(
-        &mut self,
-        entries: Vec<EntryResponder<TypeConfig>>,
-    ) -> io::Result<()> {
-        let mut replies = Vec::with_capacity(entries.len());
-        let mut membership = None;
-        let mut last = None;
-        {
-            let mut machine = self.shared.machine.write();
-            for (entry, responder) in entries {
-                let position = types::position(&entry.log_id);
-                let applied = self.shared.applied().position;
-                assert!(
-                    applied.is_none_or(|applied| position.index == applied.index + 1)
-                        || last.is_some(),
-                    "entry {} applied after {applied:?}",
-                    position.index
-                );
-                // One write an entry: the machine may look up what earlier entries wrote.
-                let mut batch = self.shared.store.batch(self.shared.applied().state_hash);
-                let mut changed = None;
-                let reply = match entry.payload {
-                    EntryPayload::Blank => Reply(None),
-                    EntryPayload::Normal(body) => {
-                        machine.apply(position, &body.0, &self.shared.store, &mut batch)
-                    }
-                    EntryPayload::Membership(value) => {
-                        changed = Some(StoredMembership::new(Some(entry.log_id), value));
-                        Reply(None)
-                    }
-                };
-                let applied = self.shared.store.write(batch, position, changed.as_ref())?;
-                *self.shared.applied.write() = applied;
-                membership = changed.or(membership);
-                last = Some(position);
-                replies.push((responder, reply));
-            }
-        }
-        if let Some(membership) = membership {
-            self.membership = membership;
-        }
-        for (responder, reply) in replies {
+    /// Applies entries that came together, then wakes whoever waits for them.
+    fn apply_chunk(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        for (entry, responder) in entries {
+            let reply = self.apply_entry(entry)?;
             if let Some(responder) = responder {
                 responder.send(reply);
             }
         }
-        self.shared.machine.read().applied();
+        self.machine.applied();
         Ok(())
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<Reply> {
+        let position = types::position(&entry.log_id);
+        let applied = self.shared.applied();
+        assert!(
+            applied.position.is_none_or(|applied| position.index > applied.index),
+            "entry {} applied after {:?}",
+            position.index,
+            applied.position
+        );
+        let batch = self.shared.store.batch(applied.state_hash);
+        let mut written = None;
+        let reply = match entry.payload {
+            EntryPayload::Blank => {
+                written = Some(self.shared.write(batch, position, None));
+                Reply(None)
+            }
+            EntryPayload::Normal(body) => {
+                let shared = &self.shared;
+                let mut write = |batch| written = Some(shared.write(batch, position, None));
+                self.machine.apply(position, &body.0, &shared.store, batch, &mut write)
+            }
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                written = Some(self.shared.write(batch, position, Some(&self.membership)));
+                Reply(None)
+            }
+        };
+        match written {
+            Some(result) => result.map(|()| reply),
+            None => panic!("entry {} was applied without being written", position.index),
+        }
     }
 
     fn last_applied(&self) -> Option<LogPosition> {
@@ -140,7 +148,7 @@ impl<A: Apply> StateMachine<A> {
     }
 }
 
-impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
+impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotFiles;
     type SnapshotBuilder = SnapshotBuilder;
 
@@ -172,9 +180,8 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         tracing::info!(last = ?meta.last_log_id, "installing a snapshot");
         let snapshot = self.snapshots.keep(&snapshot)?;
         let tables = self.snapshots.prepare_tables(&snapshot)?;
-        let mut machine = self.shared.machine.write();
         self.shared.store.replace(&self.directory, &tables)?;
-        machine.load(&self.shared.store);
+        self.machine.load(&self.shared.store);
         *self.shared.applied.write() = self.shared.store.applied();
         self.membership = meta.last_membership.clone();
         metrics::counter!("raftmq_snapshots_installed_total").increment(1);

@@ -1,8 +1,6 @@
 //! openraft's own conformance suite for storage, on real files.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use openraft::StorageError;
@@ -24,12 +22,20 @@ use raftmq_raft_store::state_machine::Shared;
 use raftmq_raft_store::state_machine::StateMachine;
 
 /// Counts: the suite only looks at positions and memberships.
-struct Counter(AtomicU64);
+struct Counter(u64);
 
 impl Apply for Counter {
-    fn apply(&mut self, _: LogPosition, _: &Bytes, _: &StateStore, batch: &mut Batch) -> Reply {
-        let count = self.0.fetch_add(1, Ordering::Relaxed);
-        batch.put(&[1], &count.to_be_bytes());
+    fn apply(
+        &mut self,
+        _: LogPosition,
+        _: &Bytes,
+        _: &StateStore,
+        mut batch: Batch,
+        write: &mut dyn FnMut(Batch),
+    ) -> Reply {
+        self.0 += 1;
+        batch.put(&[1], &self.0.to_be_bytes());
+        write(batch);
         Reply(None)
     }
 
@@ -38,10 +44,10 @@ impl Apply for Counter {
 
 struct Builder;
 
-impl StoreBuilder<TypeConfig, LogStore, StateMachine<Counter>, tempfile::TempDir> for Builder {
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Builder {
     async fn build(
         &self,
-    ) -> Result<(tempfile::TempDir, LogStore, StateMachine<Counter>), StorageError<TypeConfig>>
+    ) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>>
     {
         let directory = tempfile::tempdir().unwrap();
         let log = CommitLog::open(LogConfig {
@@ -55,9 +61,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Counter>, tempfile::TempDir
         .unwrap();
         let incoming = Incoming::new(directory.path().join("incoming"));
         let tables = directory.path().join("state");
-        let shared = Arc::new(Shared::open(&tables, Counter(AtomicU64::new(0))).unwrap());
+        let shared = Arc::new(Shared::open(&tables).unwrap());
         let snapshots = SnapshotDirectory::open(directory.path().join("snapshots")).unwrap();
-        let machine = StateMachine::new(shared, tables, snapshots).unwrap();
+        let machine = StateMachine::new(shared, Box::new(Counter(0)), tables, snapshots).unwrap();
         Ok((directory, LogStore::new(log, incoming), machine))
     }
 }

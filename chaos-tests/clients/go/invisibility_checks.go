@@ -62,13 +62,16 @@ func (f *fixture) changeInvisible() (string, error) {
 	// Not through Ack: the client ignores the status in its reply.
 	message.ReceiptHandle = oldHandle
 	err = consumer.ChangeInvisibleDuration(message, longInvisible)
-	if code(err) != invalidReceiptHandle {
-		return "", fmt.Errorf("change with the replaced receipt handle: %v", err)
+	switch {
+	case err == nil:
+		return "", errors.New("a change with the replaced receipt handle was accepted")
+	case code(err) != invalidReceiptHandle:
+		return "", fmt.Errorf("change with the replaced receipt handle: %w", err)
 	}
 	if _, err := expectReturn(consumer, id); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("came again after %v; change with the replaced handle: 40013",
+	return fmt.Sprintf("came again after %v; change with the replaced handle: INVALID_RECEIPT_HANDLE",
 		time.Since(changed).Round(time.Millisecond)), nil
 }
 

@@ -18,5 +18,5 @@ if [ -e "$jar" ] && [ -z "$(find "$here/src" "$here/pom.xml" -newer "$jar" | hea
 fi
 MAVEN_OPTS="${MAVEN_OPTS:--Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
 export MAVEN_OPTS
-nice mvn --batch-mode --quiet --file "$here/pom.xml" -Ddriver.out="$out" -Dmaven.test.skip=true \
-    package
+nice mvn --batch-mode --quiet -Dstyle.color=never --file "$here/pom.xml" \
+    -Ddriver.out="$out" -Dmaven.test.skip=true package >&2

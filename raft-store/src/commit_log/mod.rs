@@ -326,6 +326,9 @@ impl CommitLog {
     /// The log is failing.
     pub async fn truncate_after(&self, index: Option<u64>) -> io::Result<()> {
         let from_index = index.map_or(0, |index| index + 1);
+        if self.last().is_none_or(|last| last.index < from_index) {
+            return Ok(());
+        }
         let term_of_last = match index {
             Some(index) => Some(self.position(index)?),
             None => None,

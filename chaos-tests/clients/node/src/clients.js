@@ -1,6 +1,8 @@
 // The official client's objects, made the same way everywhere in this driver.
 
-import { ConsumeResult, Producer, PushConsumer, SimpleConsumer } from 'rocketmq-client-nodejs';
+import {
+  ConsumeResult, Producer, PushConsumer, SimpleConsumer, getDefaultLogger,
+} from 'rocketmq-client-nodejs';
 
 import { within } from './waiting.js';
 
@@ -11,6 +13,10 @@ const AWAIT_MS = 5_000;
 // The client itself waits without limit for the settings that the server sends at start.
 const STARTUP_MS_MAX = 30_000;
 
+// The client's own logger, less `close`: a client closes it at shutdown and then logs once more,
+// which ends as an error on stderr.
+const logger = Object.assign(getDefaultLogger(), { close: undefined });
+
 export class Clients {
   #endpoints;
   #started = [];
@@ -20,7 +26,7 @@ export class Clients {
   }
 
   producer(...topics) {
-    return this.#start(new Producer({ endpoints: this.#endpoints, topics }));
+    return this.#start(new Producer({ endpoints: this.#endpoints, topics, logger }));
   }
 
   simpleConsumer(group, topic, tags = '*') {
@@ -47,7 +53,7 @@ export class Clients {
 
   #subscription(consumerGroup, topic, tags) {
     const subscriptions = new Map([[topic, tags]]);
-    return { endpoints: this.#endpoints, consumerGroup, subscriptions };
+    return { endpoints: this.#endpoints, consumerGroup, subscriptions, logger };
   }
 
   async #start(client) {

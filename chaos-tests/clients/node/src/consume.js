@@ -6,7 +6,7 @@ import { BadRequestException } from 'rocketmq-client-nodejs';
 
 import { Clients, text } from './clients.js';
 import { JsonLines, errorText } from './records.js';
-import { sleep, stopOnSignal, within } from './waiting.js';
+import { report, sleep, stopOnSignal, within } from './waiting.js';
 
 const RECEIVERS = 4;
 const RECEIVE_BATCH = 16;
@@ -33,7 +33,7 @@ export async function run(options) {
   const finished = consume(options, clients, journal, stop);
   await stopped(stop);
   const close = finished.then(() => clients.close());
-  await within(CLOSE_MS_MAX, close, 'shutdown').catch(console.error);
+  await within(CLOSE_MS_MAX, close, 'shutdown').catch(report);
   console.error(`received ${journal.received}, errors ${journal.errors}`);
   return 0;
 }

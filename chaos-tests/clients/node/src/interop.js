@@ -2,7 +2,7 @@
 
 import { CHECKS } from './checks.js';
 import { Clients } from './clients.js';
-import { within } from './waiting.js';
+import { report, within } from './waiting.js';
 
 // A push consumer's shutdown waits for its long poll to end.
 const CLOSE_MS_MAX = 30_000;
@@ -24,7 +24,7 @@ export async function run(options) {
     allOk &&= outcome.ok;
     closing.push(clients.close());
   }
-  await within(CLOSE_MS_MAX, Promise.all(closing), 'shutdown').catch(console.error);
+  await within(CLOSE_MS_MAX, Promise.all(closing), 'shutdown').catch(report);
   return allOk ? 0 : 1;
 }
 

@@ -42,5 +42,9 @@ try {
   console.error(error.message);
   process.exit(2);
 }
+const exitCode = await run().catch((error) => {
+  console.error(error);
+  return 1;
+});
 // Timers and connections of the client would keep the process alive.
-process.exit(await run());
+process.exit(exitCode);

@@ -4,7 +4,7 @@ import { EventEmitter, once } from 'node:events';
 
 import { Clients, newMessage } from './clients.js';
 import { JsonLines, errorText } from './records.js';
-import { sleep, stopOnSignal, within } from './waiting.js';
+import { report, sleep, stopOnSignal, within } from './waiting.js';
 
 const FIRST_SEND_RETRY_MS = 500;
 const DRAIN_MS_MAX = 60_000;
@@ -26,9 +26,9 @@ export async function run(options) {
     console.log('READY');
     await sendAtRate(load, Number(options.rate), Number(options.seconds), stop);
   }
-  await within(DRAIN_MS_MAX, load.drain(), 'draining').catch(console.error);
+  await within(DRAIN_MS_MAX, load.drain(), 'draining').catch(report);
   console.log(JSON.stringify(load.summary()));
-  await within(CLOSE_MS_MAX, clients.close(), 'shutdown').catch(console.error);
+  await within(CLOSE_MS_MAX, clients.close(), 'shutdown').catch(report);
   return 0;
 }
 

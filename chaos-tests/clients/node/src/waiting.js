@@ -23,6 +23,11 @@ export async function within(ms, promise, what) {
   }
 }
 
+/** For waits whose failure changes nothing. */
+export function report(error) {
+  console.error(error.message);
+}
+
 /** An AbortSignal that SIGTERM and SIGINT abort; `end` aborts it, too. */
 export function stopOnSignal(end = new AbortController()) {
   for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => end.abort());

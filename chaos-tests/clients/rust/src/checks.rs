@@ -78,7 +78,7 @@ pub async fn run(name: &str, options: &Options) -> anyhow::Result<Verdict> {
 
 async fn send_sync(options: &Options) -> anyhow::Result<String> {
     let producer = producer(&options.endpoint, &[&options.topic]).await?;
-    let receipt = producer.send(message(&options.topic, "send-sync")?).await?;
+    let receipt = producer.send(message(&options.topic, b"send-sync")?).await?;
     ensure!(!receipt.message_id().is_empty(), "no message id");
     Ok(format!("message id {}", receipt.message_id()))
 }
@@ -109,7 +109,7 @@ async fn redelivery(options: &Options) -> anyhow::Result<String> {
     let group = format!("{}-redeliver", options.group);
     let consumer = Consumer::start(&options.endpoint, &group, &topic).await?;
     let producer = producer(&options.endpoint, &[&topic]).await?;
-    let receipt = producer.send(message(&topic, "redelivery")?).await?;
+    let receipt = producer.send(message(&topic, b"redelivery")?).await?;
     let id = receipt.message_id();
 
     let first = receive_one(&consumer, id, RECEIVE_LIMIT, INVISIBLE_MIN).await?;
@@ -190,15 +190,15 @@ async fn take_share(consumer: &Consumer, union: &Mutex<Tally>) -> Result<usize, 
 
 async fn unknown_topic(options: &Options) -> anyhow::Result<String> {
     let producer = producer(&options.endpoint, &[]).await?;
-    let unknown = message(&format!("{}-unknown", options.topic), "unknown-topic")?;
+    let unknown = message(&format!("{}-unknown", options.topic), b"unknown-topic")?;
     refused_with("TOPIC_NOT_FOUND", producer.send(unknown).await)?;
-    producer.send(message(&options.topic, "after-unknown-topic")?).await?;
+    producer.send(message(&options.topic, b"after-unknown-topic")?).await?;
     Ok("code TOPIC_NOT_FOUND; the producer goes on".to_owned())
 }
 
 async fn body_too_large(options: &Options) -> anyhow::Result<String> {
     let producer = producer(&options.endpoint, &[&options.topic]).await?;
-    let oversized = message(&options.topic, vec![0; BODY_BYTES_MAX + 1])?;
+    let oversized = message(&options.topic, &vec![0; BODY_BYTES_MAX + 1])?;
     refused_with("MESSAGE_BODY_TOO_LARGE", producer.send(oversized).await)?;
     Ok("refused by the server with MESSAGE_BODY_TOO_LARGE".to_owned())
 }
@@ -225,8 +225,7 @@ async fn properties_and_keys(options: &Options) -> anyhow::Result<String> {
     let consumer = Consumer::start(&options.endpoint, &options.group, &options.topic).await?;
     let producer = producer(&options.endpoint, &[&options.topic]).await?;
     let receipt = producer.send(sent).await?;
-    let received =
-        receive_one(&consumer, receipt.message_id(), RECEIVE_LIMIT, INVISIBLE).await?;
+    let received = receive_one(&consumer, receipt.message_id(), RECEIVE_LIMIT, INVISIBLE).await?;
     consumer.ack(&received).await?;
     ensure!(received.body() == body, "body changed: {:?}", received.body());
     ensure!(received.tag() == Some("tag-é"), "tag changed: {:?}", received.tag());

@@ -1,9 +1,10 @@
 //! The official client's objects, made the same way everywhere in this driver.
 
-use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
+use futures::FutureExt;
 use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::error::ClientError;
 use rocketmq::model::common::{FilterExpression, FilterType};
@@ -63,11 +64,8 @@ impl Consumer {
     }
 }
 
-pub fn message(
-    topic: &str,
-    body: impl Into<Vec<u8>>,
-) -> Result<impl Message + use<>, ClientError> {
-    MessageBuilder::builder().set_topic(topic).set_body(body.into()).build()
+pub fn message(topic: &str, body: &[u8]) -> Result<impl Message + use<>, ClientError> {
+    MessageBuilder::builder().set_topic(topic).set_body(body.to_vec()).build()
 }
 
 pub fn text(message: &MessageView) -> String {
@@ -79,11 +77,14 @@ pub fn code(error: &ClientError) -> Option<&str> {
     error.context().iter().find(|(key, _)| *key == "code").map(|(_, name)| name.as_str())
 }
 
-/// Runs `work` as a task of its own, because the client panics where it can not connect.
-pub async fn survive<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+/// The outcome of `work`, with a panic as an error: the client panics where it can not connect.
+pub async fn survive<T, E: Into<anyhow::Error>>(
+    work: impl Future<Output = Result<T, E>>,
 ) -> anyhow::Result<T> {
-    Ok(tokio::spawn(work).await.context("the client panicked")??)
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(_reported_on_stderr) => Err(anyhow!("the client panicked")),
+    }
 }
 
 fn client_option(endpoint: &str) -> ClientOption {

@@ -12,8 +12,8 @@ use clap::{Args, ValueEnum};
 use rocketmq::error::ClientError;
 use rocketmq::model::message::MessageView;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clients::{Consumer, code, survive, text};
 use crate::records::{JsonLines, now_ms, stop_on_signal};
@@ -89,7 +89,7 @@ async fn start_until_it_works(
 }
 
 async fn receive_until(stop: &CancellationToken, consumer: Arc<Consumer>, journal: &Arc<Journal>) {
-    let receivers = TaskTracker::new();
+    let mut receivers = JoinSet::new();
     for _ in 0..RECEIVERS {
         let (stop, consumer, journal) = (stop.clone(), Arc::clone(&consumer), Arc::clone(journal));
         receivers.spawn(async move {
@@ -98,19 +98,17 @@ async fn receive_until(stop: &CancellationToken, consumer: Arc<Consumer>, journa
             }
         });
     }
-    receivers.close();
     stop.cancelled().await;
-    if tokio::time::timeout(FINISH_LIMIT, receivers.wait()).await.is_err() {
+    if tokio::time::timeout(FINISH_LIMIT, receivers.join_all()).await.is_err() {
         eprintln!("receives still under way after {FINISH_LIMIT:?}");
     }
 }
 
-async fn receive(consumer: &Arc<Consumer>, journal: &Journal) {
-    let receiver = Arc::clone(consumer);
-    match survive(async move { receiver.receive(RECEIVE_BATCH, INVISIBLE).await }).await {
+async fn receive(consumer: &Consumer, journal: &Journal) {
+    match survive(consumer.receive(RECEIVE_BATCH, INVISIBLE)).await {
         Ok(messages) => {
             for message in messages {
-                ack(consumer, Arc::new(message), journal).await;
+                ack(consumer, &message, journal).await;
             }
         }
         Err(error) => {
@@ -121,19 +119,18 @@ async fn receive(consumer: &Arc<Consumer>, journal: &Journal) {
 }
 
 /// Acks, trying again as push consumers do: a lost answer may hide an ack that counted.
-async fn ack(consumer: &Arc<Consumer>, message: Arc<MessageView>, journal: &Journal) {
+async fn ack(consumer: &Consumer, message: &MessageView, journal: &Journal) {
     let begin = Instant::now();
     loop {
-        let (acker, acked) = (Arc::clone(consumer), Arc::clone(&message));
-        let Err(error) = survive(async move { acker.ack(&acked).await }).await else {
-            journal.add(&message, json!({"acked": true}));
+        let Err(error) = survive(consumer.ack(message)).await else {
+            journal.add(message, json!({"acked": true}));
             return;
         };
         journal.error("ack", &error);
         let client_error = error.downcast_ref::<ClientError>();
         let refused = client_error.and_then(code) == Some("INVALID_RECEIPT_HANDLE");
         if refused || begin.elapsed() > INVISIBLE {
-            journal.add(&message, json!({"acked": false, "err": format!("{error:#}")}));
+            journal.add(message, json!({"acked": false, "err": format!("{error:#}")}));
             return;
         }
         tokio::time::sleep(RETRY_AFTER).await;

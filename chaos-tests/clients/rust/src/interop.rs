@@ -1,13 +1,11 @@
 //! Runs the checks in order and prints one JSON line for each.
 
-use std::sync::Arc;
-
-use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use crate::checks::{self, Verdict};
+use crate::clients::survive;
 
 #[derive(Args)]
 pub struct Options {
@@ -30,21 +28,18 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> anyhow::Result<i32> {
-    let options = Arc::new(options);
     let mut all_ok = true;
     for name in checks::NAMES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            all_ok &= run_check(name, Arc::clone(&options)).await;
+            all_ok &= run_check(name, &options).await;
         }
     }
     Ok(if all_ok { 0 } else { 1 })
 }
 
 /// Prints the outcome of one check and returns whether it is ok.
-async fn run_check(name: &'static str, options: Arc<Options>) -> bool {
-    // A task of its own, because the client panics where it can not connect.
-    let check = tokio::spawn(async move { checks::run(name, &options).await });
-    let outcome = check.await.context("the client panicked").flatten();
+async fn run_check(name: &str, options: &Options) -> bool {
+    let outcome = survive(checks::run(name, options)).await;
     let line = match &outcome {
         Ok(Verdict::Passed(detail)) => json!({"check": name, "ok": true, "detail": detail}),
         Ok(Verdict::Skipped(reason)) => {

@@ -101,7 +101,7 @@ impl Load {
         let outcomes = Arc::clone(&self.outcomes);
         let started_ms = now_ms();
         tokio::spawn(async move {
-            let sent = survive(async move { producer.send(message).await }).await;
+            let sent = survive(producer.send(message)).await;
             outcomes.add(started_ms, &value, sent.map(|receipt| receipt.message_id().to_owned()));
             drop(permit);
         });
@@ -110,7 +110,7 @@ impl Load {
 
     /// Waits until no send is outstanding.
     async fn drain(&self) -> anyhow::Result<()> {
-        self.free.acquire_many(self.outstanding_max).await?;
+        drop(self.free.acquire_many(self.outstanding_max).await?);
         Ok(())
     }
 }
@@ -162,9 +162,6 @@ impl Outcomes {
 
     fn print_summary(&self, sent: u64) {
         let Totals { ok, failed, gap_ms_max, .. } = *self.totals.lock().expect("no holder panics");
-        println!(
-            "{}",
-            json!({"sent": sent, "ok": ok, "failed": failed, "max_gap_ms": gap_ms_max})
-        );
+        println!("{}", json!({"sent": sent, "ok": ok, "failed": failed, "max_gap_ms": gap_ms_max}));
     }
 }

@@ -76,7 +76,8 @@ final class Clients {
     }
 
     /** The client writes to the map it is given, so it must be a mutable one. */
-    private static Map<String, FilterExpression> subscription(String topic, FilterExpression filter) {
+    private static Map<String, FilterExpression> subscription(String topic,
+        FilterExpression filter) {
         Map<String, FilterExpression> subscription = new HashMap<>();
         subscription.put(topic, filter);
         return subscription;

@@ -20,8 +20,6 @@ final class Consume {
     private static final int BATCH = 8;
     private static final Duration INVISIBLE = Duration.ofSeconds(30);
     private static final long ERROR_PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(200);
-    /** A push consumer's close waits for its long poll: 20 s and the 3 s request time-out. */
-    private static final long CLOSE_SECONDS = 30;
 
     private final PrintStream out;
     private final Clients clients;
@@ -53,7 +51,9 @@ final class Consume {
         Closeable consumer = push ? startPush() : startSimple();
         out.println("READY");
         stop.await();
-        close(consumer);
+        Closing closing = new Closing();
+        closing.start(consumer);
+        closing.await();
         log.close();
         System.err.println(Json.object("received", received, "errors", errors));
         return 0;
@@ -121,19 +121,6 @@ final class Consume {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-    }
-
-    /** Bounded, because the client's close waits for ever for a server that does not answer. */
-    private static void close(Closeable consumer) throws InterruptedException {
-        Thread closing = new Thread(() -> {
-            try {
-                consumer.close();
-            } catch (Exception e) {
-                System.err.println("could not close the consumer: " + e);
-            }
-        }, "close");
-        closing.start();
-        closing.join(TimeUnit.SECONDS.toMillis(CLOSE_SECONDS));
     }
 
     private static void joinUninterrupted(Thread thread) {

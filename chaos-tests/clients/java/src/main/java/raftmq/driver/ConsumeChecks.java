@@ -39,7 +39,8 @@ final class ConsumeChecks {
         List<String> sent = fixture.sendMany(topic, "simple_consume_ack", MESSAGES);
         // Other checks send to this topic too.
         Predicate<MessageView> own = m -> Clients.text(m).startsWith("simple_consume_ack-");
-        try (SimpleConsumer consumer = fixture.clients.simpleConsumer(fixture.name("group"), topic)) {
+        try (SimpleConsumer consumer =
+            fixture.clients.simpleConsumer(fixture.name("group"), topic)) {
             List<MessageView> received = Receiving.collect(consumer, MESSAGES, own);
             Receiving.expectEachOnce(Receiving.texts(received), sent);
             Receiving.expectNone(consumer, Receiving.SHORT.plusSeconds(3),
@@ -68,8 +69,9 @@ final class ConsumeChecks {
             List<MessageView> received = Receiving.collect(consumer, expected.size(), m -> true);
             Receiving.expectEachOnce(Receiving.texts(received), expected);
             for (MessageView message : received) {
-                CheckFailed.unless(Clients.text(message).startsWith(message.getTag().orElse("none")),
-                    Clients.text(message) + " came with tag " + message.getTag());
+                String tag = message.getTag().orElse("none");
+                CheckFailed.unless(Clients.text(message).startsWith(tag),
+                    Clients.text(message) + " came with tag " + tag);
             }
             Receiving.expectNone(consumer, QUIET, m -> true);
         }
@@ -103,10 +105,10 @@ final class ConsumeChecks {
             Thread.sleep(QUIET.toMillis());
             members.shutdownNow();
             members.awaitTermination(QUIET.toSeconds() * 2, TimeUnit.SECONDS);
+            String shares = "the members received " + first.get() + " and " + second.get();
             Receiving.expectEachOnce(List.copyOf(all), sent);
-            CheckFailed.unless(first.get() > 0 && second.get() > 0,
-                "the members received " + first.get() + " and " + second.get());
-            return "the members received " + first.get() + " and " + second.get();
+            CheckFailed.unless(first.get() > 0 && second.get() > 0, shares);
+            return shares;
         } finally {
             members.shutdownNow();
         }
@@ -149,7 +151,8 @@ final class ConsumeChecks {
         Message message = builder.build();
         String id = fixture.producer().send(message).getMessageId().toString();
 
-        try (SimpleConsumer consumer = fixture.clients.simpleConsumer(fixture.name("group"), topic)) {
+        try (SimpleConsumer consumer =
+            fixture.clients.simpleConsumer(fixture.name("group"), topic)) {
             MessageView received = Receiving.collect(consumer, 1,
                 m -> m.getMessageId().toString().equals(id)).get(0);
             expectEqual("body", received.getBody(), ByteBuffer.wrap(body));

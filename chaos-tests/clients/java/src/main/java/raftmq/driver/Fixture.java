@@ -1,26 +1,19 @@
 package raftmq.driver;
 
 import java.io.Closeable;
-import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.producer.Producer;
 import org.apache.rocketmq.client.apis.producer.SendReceipt;
 
 /** What the checks of one run share: the clients, one producer, the names of topics and groups. */
 final class Fixture {
-    /** A push consumer's close waits for its long poll: 20 s and the 3 s request time-out. */
-    private static final long CLOSE_SECONDS = 30;
-
     final Clients clients;
     final int bulkCount;
     private final Flags flags;
-    private final List<CompletableFuture<Void>> closing = new ArrayList<>();
-    private Producer producer;
+    private final Closing closing = new Closing();
+    private volatile Producer producer;
 
     Fixture(Flags flags) throws UsageException {
         this.flags = flags;
@@ -59,7 +52,7 @@ final class Fixture {
         return receipt.getMessageId().toString();
     }
 
-    /** Sends {@code prefix-0} to {@code prefix-(count-1)} one after the other; returns the bodies. */
+    /** Sends {@code prefix-0} to {@code prefix-(count-1)} one by one; returns the bodies. */
     List<String> sendMany(String topic, String prefix, int count) throws ClientException {
         List<String> bodies = new ArrayList<>();
         for (int i = 0; i < count; i++) {
@@ -70,27 +63,15 @@ final class Fixture {
         return bodies;
     }
 
-    synchronized void closeInBackground(Closeable client) {
-        closing.add(CompletableFuture.runAsync(() -> {
-            try {
-                client.close();
-            } catch (IOException e) {
-                System.err.println("could not close a client: " + e);
-            }
-        }, task -> new Thread(task, "close").start()));
+    /** For push consumers, which take long to close. */
+    void closeInBackground(Closeable client) {
+        closing.start(client);
     }
 
-    /** Closes all that is open, but waits no longer than a healthy close takes. */
-    void close() throws Exception {
+    void close() throws InterruptedException {
         if (producer != null) {
-            closeInBackground(producer);
+            closing.start(producer);
         }
-        CompletableFuture<Void> all =
-            CompletableFuture.allOf(closing.toArray(new CompletableFuture<?>[0]));
-        try {
-            all.get(CLOSE_SECONDS, TimeUnit.SECONDS);
-        } catch (TimeoutException e) {
-            System.err.println("clients were still closing after " + CLOSE_SECONDS + " s");
-        }
+        closing.await();
     }
 }

@@ -45,12 +45,14 @@ final class InvisibilityChecks {
             String oldHandle = handle(first);
             consumer.changeInvisibleDuration(first, Receiving.SHORT);
             long start = System.nanoTime();
-            CheckFailed.unless(!handle(first).equals(oldHandle), "the receipt handle stayed the same");
+            CheckFailed.unless(!handle(first).equals(oldHandle),
+                "the receipt handle stayed the same");
             expectRefused(consumer, first, oldHandle);
             MessageView second = expect(Receiving.one(consumer, Receiving.SHORT), id, 2);
             long elapsed = expectElapsed(start);
             consumer.ack(second);
-            return "came again after " + elapsed + " ms; ack with the replaced handle: 40013";
+            return "came again after " + elapsed
+                + " ms; ack with the replaced handle: INVALID_RECEIPT_HANDLE";
         }
     }
 

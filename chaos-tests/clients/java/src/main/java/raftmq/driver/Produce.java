@@ -23,7 +23,6 @@ final class Produce {
     private static final long FIRST_SUCCESS_SECONDS = 60;
     /** More than three attempts of 3 s each. */
     private static final long OUTSTANDING_SECONDS = 30;
-    private static final long CLOSE_SECONDS = 10;
 
     private final PrintStream out;
     private final Clients clients;
@@ -58,7 +57,10 @@ final class Produce {
         sendAtRate(next);
         awaitOutstanding();
         out.println(summary.json());
-        closeProducer();
+        Closing closing = new Closing();
+        closing.start(producer);
+        closing.await();
+        log.close();
         return 0;
     }
 
@@ -135,22 +137,5 @@ final class Produce {
         for (Long sequence : inFlight.keySet()) {
             finished(sequence, null, unknown);
         }
-    }
-
-    /** Bounded, because the client's close waits for ever for a server that does not answer. */
-    private void closeProducer() throws Exception {
-        CompletableFuture<Void> closing = CompletableFuture.runAsync(() -> {
-            try {
-                producer.close();
-            } catch (IOException e) {
-                System.err.println("could not close the producer: " + e);
-            }
-        });
-        try {
-            closing.get(CLOSE_SECONDS, TimeUnit.SECONDS);
-        } catch (TimeoutException e) {
-            System.err.println("the producer was still closing after " + CLOSE_SECONDS + " s");
-        }
-        log.close();
     }
 }

@@ -1,0 +1,283 @@
+//! Commands in the body of a log entry.
+//!
+//! An entry holds what arrived together. All integers are little-endian; the layouts also stand in
+//! `docs/formats.md`.
+//!
+//! Entry body, 16 bytes and the commands:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 3 | zero |
+//! | 4 | 4 | number of commands |
+//! | 8 | 8 | leader's time, milliseconds since 1970 |
+//!
+//! Command, 8 bytes and its body: kind (1), zero (3), body length (4). The body of a send is laid out
+//! below; all others are protobuf messages (`raftmq/v1/command.proto`).
+//!
+//! Send: topic id (4), number of messages (4), then for each message:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | queue id |
+//! | 4 | 4 | record length |
+//! | 8 | 8 | hash of the tag, 0 without one |
+//! | 16 | 2 | length of the message id |
+//! | 18 | 2 | zero |
+//! | 20 | … | message id, then the record: an encoded `apache.rocketmq.v2.Message` |
+//!
+//! The record is what index entries point to: (log index, offset in the entry body, length).
+
+use bytes::Buf;
+use bytes::BufMut;
+use bytes::Bytes;
+use bytes::BytesMut;
+use prost::Message;
+use raftmq_proto::raftmq as wire;
+
+const VERSION: u8 = 1;
+const ENTRY_HEADER_BYTES: usize = 16;
+const COMMAND_HEADER_BYTES: usize = 8;
+const MESSAGE_HEADER_BYTES: usize = 20;
+
+/// Most commands of one entry; receipt nonces count on it.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// What the leader decided.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each variant is described where its message is, in command.proto")]
+pub enum Command {
+    Send(Send),
+    CreateTopic(wire::CreateTopic),
+    DeleteTopic(wire::DeleteTopic),
+    CreateGroup(wire::CreateGroup),
+    DeleteGroup(wire::DeleteGroup),
+    Checkout(wire::Checkout),
+    Ack(wire::Ack),
+    ChangeInvisible(wire::ChangeInvisible),
+    DeadLetter(wire::DeadLetter),
+    Renew(wire::Renew),
+    ReleaseClient(wire::ReleaseClient),
+    Trim(wire::Trim),
+}
+
+/// Messages of one topic, stored all or none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Send {
+    /// The topic.
+    pub topic_id: u32,
+    /// At least one.
+    pub messages: Vec<NewMessage>,
+}
+
+/// A message to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewMessage {
+    /// The queue the leader chose.
+    pub queue_id: u32,
+    /// See [`tag_hash`].
+    pub tag_hash: u64,
+    /// The client's message id, at most 65,535 bytes.
+    pub message_id: Bytes,
+    /// The encoded message.
+    pub record: Bytes,
+    /// Where the record lies in the entry body; only known after decoding.
+    pub record_offset: u32,
+}
+
+/// Hash of a tag for filtering; 0 stands for no tag.
+pub fn tag_hash(tag: Option<&str>) -> u64 {
+    match tag {
+        None | Some("") => 0,
+        Some(tag) => xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1),
+    }
+}
+
+/// Why bytes are not an entry body. A committed entry that does not decode ends the process.
+#[derive(Debug, thiserror::Error)]
+#[error("not an entry body: {0}")]
+pub struct DecodeError(String);
+
+/// Encodes one command, with its header.
+pub fn encode(command: &Command) -> Bytes {
+    let (kind, body) = match command {
+        Command::Send(send) => (1, encode_send(send)),
+        Command::CreateTopic(message) => (2, message.encode_to_vec().into()),
+        Command::DeleteTopic(message) => (3, message.encode_to_vec().into()),
+        Command::CreateGroup(message) => (4, message.encode_to_vec().into()),
+        Command::DeleteGroup(message) => (5, message.encode_to_vec().into()),
+        Command::Checkout(message) => (6, message.encode_to_vec().into()),
+        Command::Ack(message) => (7, message.encode_to_vec().into()),
+        Command::ChangeInvisible(message) => (8, message.encode_to_vec().into()),
+        Command::DeadLetter(message) => (9, message.encode_to_vec().into()),
+        Command::Renew(message) => (10, message.encode_to_vec().into()),
+        Command::ReleaseClient(message) => (11, message.encode_to_vec().into()),
+        Command::Trim(message) => (12, message.encode_to_vec().into()),
+    };
+    let mut bytes = BytesMut::with_capacity(COMMAND_HEADER_BYTES + body.len());
+    bytes.put_u8(kind);
+    bytes.put_slice(&[0; 3]);
+    bytes.put_u32_le(body.len() as u32);
+    bytes.put_slice(&body);
+    bytes.freeze()
+}
+
+fn encode_send(send: &Send) -> Bytes {
+    let length: usize = send
+        .messages
+        .iter()
+        .map(|message| MESSAGE_HEADER_BYTES + message.message_id.len() + message.record.len())
+        .sum();
+    let mut bytes = BytesMut::with_capacity(8 + length);
+    bytes.put_u32_le(send.topic_id);
+    bytes.put_u32_le(send.messages.len() as u32);
+    for message in &send.messages {
+        bytes.put_u32_le(message.queue_id);
+        bytes.put_u32_le(message.record.len() as u32);
+        bytes.put_u64_le(message.tag_hash);
+        bytes.put_u16_le(message.message_id.len() as u16);
+        bytes.put_u16_le(0);
+        bytes.put_slice(&message.message_id);
+        bytes.put_slice(&message.record);
+    }
+    bytes.freeze()
+}
+
+/// Puts encoded commands into one entry body.
+pub fn encode_entry(time_ms: u64, commands: &[Bytes]) -> Bytes {
+    assert!(commands.len() <= COMMANDS_MAX, "{} commands in an entry", commands.len());
+    let length: usize = commands.iter().map(Bytes::len).sum();
+    let mut bytes = BytesMut::with_capacity(ENTRY_HEADER_BYTES + length);
+    bytes.put_u8(VERSION);
+    bytes.put_slice(&[0; 3]);
+    bytes.put_u32_le(commands.len() as u32);
+    bytes.put_u64_le(time_ms);
+    for command in commands {
+        bytes.put_slice(command);
+    }
+    bytes.freeze()
+}
+
+/// Takes an entry body apart: the leader's time and the commands.
+///
+/// # Errors
+/// The bytes are not what [`encode_entry`] makes.
+pub fn decode_entry(body: &Bytes) -> Result<(u64, Vec<Command>), DecodeError> {
+    let mut rest = body.clone();
+    let short = || DecodeError("it ends too early".to_owned());
+    if rest.len() < ENTRY_HEADER_BYTES {
+        return Err(short());
+    }
+    let version = rest.get_u8();
+    if version != VERSION {
+        return Err(DecodeError(format!("version {version} instead of {VERSION}")));
+    }
+    rest.advance(3);
+    let count = rest.get_u32_le() as usize;
+    let time_ms = rest.get_u64_le();
+    let mut commands = Vec::with_capacity(count.min(COMMANDS_MAX));
+    for _ in 0..count {
+        if rest.len() < COMMAND_HEADER_BYTES {
+            return Err(short());
+        }
+        let kind = rest.get_u8();
+        rest.advance(3);
+        let length = rest.get_u32_le() as usize;
+        if rest.len() < length {
+            return Err(short());
+        }
+        let offset = body.len() - rest.len();
+        commands.push(decode(kind, rest.split_to(length), offset)?);
+    }
+    Ok((time_ms, commands))
+}
+
+fn decode(kind: u8, body: Bytes, offset: usize) -> Result<Command, DecodeError> {
+    fn message<M: Message + Default>(body: Bytes) -> Result<M, DecodeError> {
+        M::decode(body).map_err(|error| DecodeError(error.to_string()))
+    }
+    Ok(match kind {
+        1 => Command::Send(decode_send(body, offset)?),
+        2 => Command::CreateTopic(message(body)?),
+        3 => Command::DeleteTopic(message(body)?),
+        4 => Command::CreateGroup(message(body)?),
+        5 => Command::DeleteGroup(message(body)?),
+        6 => Command::Checkout(message(body)?),
+        7 => Command::Ack(message(body)?),
+        8 => Command::ChangeInvisible(message(body)?),
+        9 => Command::DeadLetter(message(body)?),
+        10 => Command::Renew(message(body)?),
+        11 => Command::ReleaseClient(message(body)?),
+        12 => Command::Trim(message(body)?),
+        other => return Err(DecodeError(format!("command kind {other} is not known"))),
+    })
+}
+
+fn decode_send(body: Bytes, offset: usize) -> Result<Send, DecodeError> {
+    let short = || DecodeError("a send ends too early".to_owned());
+    let total = body.len();
+    let mut rest = body;
+    if rest.len() < 8 {
+        return Err(short());
+    }
+    let topic_id = rest.get_u32_le();
+    let count = rest.get_u32_le() as usize;
+    let mut messages = Vec::with_capacity(count.min(COMMANDS_MAX));
+    for _ in 0..count {
+        if rest.len() < MESSAGE_HEADER_BYTES {
+            return Err(short());
+        }
+        let queue_id = rest.get_u32_le();
+        let record_length = rest.get_u32_le() as usize;
+        let tag_hash = rest.get_u64_le();
+        let id_length = rest.get_u16_le() as usize;
+        rest.advance(2);
+        if rest.len() < id_length + record_length {
+            return Err(short());
+        }
+        let message_id = rest.split_to(id_length);
+        let record_offset = (offset + total - rest.len()) as u32;
+        let record = rest.split_to(record_length);
+        messages.push(NewMessage { queue_id, tag_hash, message_id, record, record_offset });
+    }
+    Ok(Send { topic_id, messages })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(queue_id: u32, id: &str, record: &[u8]) -> NewMessage {
+        NewMessage {
+            queue_id,
+            tag_hash: 5,
+            message_id: Bytes::copy_from_slice(id.as_bytes()),
+            record: Bytes::copy_from_slice(record),
+            record_offset: 0,
+        }
+    }
+
+    #[test]
+    fn records_lie_where_the_decoder_says() {
+        let send = Send { topic_id: 3, messages: vec![message(0, "a", b"one"), message(1, "bc", b"two!")] };
+        let ack = Command::Ack(wire::Ack { receipt: None });
+        let entry = encode_entry(77, &[encode(&ack), encode(&Command::Send(send))]);
+        let (time_ms, commands) = decode_entry(&entry).unwrap();
+        assert_eq!(time_ms, 77);
+        assert_eq!(commands[0], ack);
+        let Command::Send(send) = &commands[1] else { panic!("not a send") };
+        for (message, record) in send.messages.iter().zip([&b"one"[..], b"two!"]) {
+            let start = message.record_offset as usize;
+            assert_eq!(&entry[start..start + message.record.len()], record);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_entry(&Bytes::from(bytes));
+        }
+    }
+}

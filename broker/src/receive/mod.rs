@@ -1,0 +1,286 @@
+//! Receiving at the leader: choose, check out, read, deliver; or wait until something arrives.
+//!
+//! Step: 7 of the message path. Called by `rpc::messaging`.
+//!
+//! Invariant: nothing is delivered before its checkout is committed, so that attempts and
+//! invisibility survive a change of leader.
+
+pub(crate) mod filter;
+pub(crate) mod handle;
+mod lane;
+
+use std::time::Duration;
+
+use prost::Message;
+use raftmq_proto::raftmq as wire;
+use raftmq_proto::v2;
+use raftmq_raft_store::commit_log::ReadError;
+use tokio::time::Instant;
+
+pub(crate) use self::filter::Filter;
+pub use self::lane::Lanes;
+use self::lane::Wish;
+use crate::node::Node;
+use crate::proposer::now_ms;
+use crate::rpc::status::Failure;
+use crate::rpc::status::Refusal;
+use crate::state::CommandReply;
+use crate::state::Granted;
+use crate::state::Rejection;
+use crate::state::Unit;
+
+/// Longest time between two looks of a waiting receive; arrivals wake it earlier.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of bodies delivered at once, unless a single message is larger. Clients buffer a whole
+/// answer, and some take at most 4 MiB.
+const ANSWER_BYTES_MAX: u32 = 3 << 20;
+
+/// A checked receive.
+#[derive(Clone, Debug)]
+pub(crate) struct Receive {
+    pub(crate) group: String,
+    pub(crate) topic: v2::Resource,
+    pub(crate) filter: Filter,
+    /// 1 to 32.
+    pub(crate) count: usize,
+    pub(crate) invisible: Duration,
+    /// Keep the messages invisible while this client lives. Empty: do not.
+    pub(crate) renew_client_id: String,
+}
+
+/// Waits for messages until `until`; an empty list when none came.
+///
+/// # Errors
+/// Refused: unknown topic or group. Elsewhere: what was checked out comes back after its time.
+pub(crate) async fn receive(
+    node: &Node,
+    receive: &Receive,
+    until: Instant,
+) -> Result<Vec<v2::Message>, Failure> {
+    let Some(term) = node.leading_term() else {
+        return Err(Failure::Elsewhere(raftmq_raft_store::ProposeError::NotLeader));
+    };
+    loop {
+        let ids = ids(node, receive)?;
+        let lane = node.lanes.lane(term, ids);
+        let arrived = lane.arrived.notified();
+        let messages = take(node, term, ids, receive).await?;
+        if !messages.is_empty() {
+            return Ok(messages);
+        }
+        let now = Instant::now();
+        if now >= until {
+            return Ok(Vec::new());
+        }
+        tokio::select! {
+            () = arrived => (),
+            () = tokio::time::sleep_until(until.min(now + LOOK_INTERVAL)) => (),
+            () = node.until_not_leading(term) => {
+                return Err(Failure::Elsewhere(raftmq_raft_store::ProposeError::NotLeader));
+            }
+        }
+    }
+}
+
+fn ids(node: &Node, receive: &Receive) -> Result<(u32, u32), Refusal> {
+    let state = node.state.read();
+    let topic = state
+        .topic(&receive.topic.name)
+        .ok_or_else(|| Refusal::topic_not_found(&receive.topic.name))?;
+    let group =
+        state.group(&receive.group).ok_or_else(|| Refusal::group_not_found(&receive.group))?;
+    Ok((group.id, topic.record.id))
+}
+
+/// Takes what is there now.
+async fn take(
+    node: &Node,
+    term: u64,
+    ids: (u32, u32),
+    receive: &Receive,
+) -> Result<Vec<v2::Message>, Failure> {
+    let lane = node.lanes.lane(term, ids);
+    let place = node.proposer.place().await?;
+    let chosen = {
+        let state = node.state.read();
+        let now_ms = now_ms().max(state.time_ms);
+        let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
+        let wish = Wish {
+            ids,
+            filter: &receive.filter,
+            count: receive.count,
+            now_ms,
+            visible_at_ms: now_ms + receive.invisible.as_millis() as u64,
+            renew_client_id: &receive.renew_client_id,
+            max_attempts,
+        };
+        match lane.choose(&state, node.group.store(), &wish, place) {
+            Ok(chosen) => chosen,
+            Err(_place) => return Ok(Vec::new()),
+        }
+    };
+    let again = chosen.again();
+    let more = chosen.more;
+    let wanted = chosen.units.len();
+    let outcome = chosen.submitted.outcome().await;
+    let granted = match outcome {
+        Ok(CommandReply::CheckedOut(granted)) => {
+            lane.decided(&again, granted.len() == wanted);
+            granted
+        }
+        Ok(CommandReply::Rejected(rejection)) => {
+            lane.decided(&again, false);
+            return Err(rejected(receive, rejection));
+        }
+        Ok(other) => panic!("a checkout was answered with {other:?}"),
+        Err(error) => {
+            lane.decided(&again, false);
+            return Err(error.into());
+        }
+    };
+    if more {
+        // Another waiting receive can go on where this one stopped.
+        lane.arrived.notify_one();
+    }
+    Ok(deliver(node, ids, receive, &granted, &chosen.units).await)
+}
+
+fn rejected(receive: &Receive, rejection: Rejection) -> Failure {
+    Failure::Refused(match rejection {
+        Rejection::TopicNotFound => Refusal::topic_not_found(&receive.topic.name),
+        Rejection::GroupNotFound => Refusal::group_not_found(&receive.group),
+        other => other.into(),
+    })
+}
+
+/// Reads the bodies of what was granted. What is not read comes back by itself after its time.
+async fn deliver(
+    node: &Node,
+    ids: (u32, u32),
+    receive: &Receive,
+    granted: &[Granted],
+    units: &std::collections::HashMap<(u32, u64), Unit>,
+) -> Vec<v2::Message> {
+    let mut messages = Vec::with_capacity(granted.len());
+    let mut bytes = 0;
+    for grant in granted {
+        let Some(unit) = units.get(&(grant.queue_id, grant.offset)) else { continue };
+        bytes += unit.length;
+        if bytes > ANSWER_BYTES_MAX && !messages.is_empty() {
+            give_back(node, ids, grant).await;
+            continue;
+        }
+        match read(node, unit) {
+            Ok(message) => {
+                let tag = message.system_properties.as_ref().and_then(|p| p.tag.clone());
+                if receive.filter.matches(tag.as_deref()) {
+                    messages.push(delivered(message, ids, receive, grant, unit));
+                } else {
+                    // Two tags with one hash: not wanted, and so consumed.
+                    consume(node, ids, grant).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, offset = grant.offset, "could not read a message");
+                metrics::counter!("raftmq_unreadable_messages_total").increment(1);
+            }
+        }
+    }
+    let labels = node.labels(&[
+        ("topic", &receive.topic.name),
+        ("consumer_group", &receive.group),
+        ("is_retry", "false"),
+    ]);
+    metrics::counter!("rocketmq_messages_out_total", labels.clone())
+        .increment(messages.len() as u64);
+    metrics::counter!("rocketmq_throughput_out_total", labels).increment(bytes.into());
+    messages
+}
+
+/// The record behind an index entry.
+pub(crate) fn read(node: &Node, unit: &Unit) -> Result<v2::Message, ReadError> {
+    let record = node.group.read_body(unit.log_index, unit.offset, unit.length)?;
+    v2::Message::decode(record)
+        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error).into())
+}
+
+/// Fills in what only the index and the delivery know.
+fn delivered(
+    message: v2::Message,
+    ids: (u32, u32),
+    receive: &Receive,
+    grant: &Granted,
+    unit: &Unit,
+) -> v2::Message {
+    let receipt = wire::Receipt {
+        group_id: ids.0,
+        topic_id: ids.1,
+        queue_id: grant.queue_id,
+        offset: grant.offset,
+        nonce: grant.nonce,
+    };
+    let mut message = placed(message, &receive.topic, grant.queue_id, grant.offset, unit);
+    if let Some(properties) = &mut message.system_properties {
+        properties.receipt_handle = Some(handle::encode(&receipt));
+        properties.delivery_attempt = Some(grant.attempt as i32);
+        properties.invisible_duration = prost_types::Duration::try_from(receive.invisible).ok();
+    }
+    message
+}
+
+/// Fills in where a message lies, and its origin when it is a dead letter.
+pub(crate) fn placed(
+    mut message: v2::Message,
+    topic: &v2::Resource,
+    queue_id: u32,
+    offset: u64,
+    unit: &Unit,
+) -> v2::Message {
+    let mut properties = message.system_properties.take().unwrap_or_default();
+    if unit.dead_letter {
+        properties.dead_letter_queue = Some(v2::DeadLetterQueue {
+            topic: message.topic.take().unwrap_or_default().name,
+            message_id: properties.message_id.clone(),
+        });
+    }
+    properties.queue_id = queue_id as i32;
+    properties.queue_offset = Some(offset as i64);
+    properties.store_timestamp = Some(prost_types::Timestamp {
+        seconds: (unit.stored_ms / 1000) as i64,
+        nanos: (unit.stored_ms % 1000 * 1_000_000) as i32,
+    });
+    message.topic = Some(topic.clone());
+    message.system_properties = Some(properties);
+    message
+}
+
+fn receipt(ids: (u32, u32), grant: &Granted) -> wire::Receipt {
+    wire::Receipt {
+        group_id: ids.0,
+        topic_id: ids.1,
+        queue_id: grant.queue_id,
+        offset: grant.offset,
+        nonce: grant.nonce,
+    }
+}
+
+async fn give_back(node: &Node, ids: (u32, u32), grant: &Granted) {
+    let command = crate::command::Command::ChangeInvisible(wire::ChangeInvisible {
+        receipt: Some(receipt(ids, grant)),
+        visible_at_ms: now_ms(),
+    });
+    submit_and_forget(node, &command).await;
+}
+
+async fn consume(node: &Node, ids: (u32, u32), grant: &Granted) {
+    let command =
+        crate::command::Command::Ack(wire::Ack { receipt: Some(receipt(ids, grant)) });
+    submit_and_forget(node, &command).await;
+}
+
+/// The outcome does not matter: without it the message comes back after its time.
+async fn submit_and_forget(node: &Node, command: &crate::command::Command) {
+    if let Ok(place) = node.proposer.place().await {
+        drop(place.submit(command));
+    }
+}

@@ -1,0 +1,636 @@
+//! The client API: each call is checked, brought to the leader, and answered.
+//!
+//! Almost every error is a gRPC success with a status in its body, as clients expect.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::Stream;
+use raftmq_listener::Connection;
+use raftmq_proto::names;
+use raftmq_proto::route;
+use raftmq_proto::v2;
+use raftmq_proto::v2::Code;
+use raftmq_proto::v2::receive_message_response::Content;
+use tokio::time::Instant;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::Streaming;
+use tonic::metadata::MetadataMap;
+
+use super::leader;
+use super::leader::LeaderRouter;
+use super::leader::Terms;
+use super::status;
+use super::status::Refusal;
+use super::telemetry;
+use super::validate;
+use crate::ack;
+use crate::command::Command;
+use crate::node::Node;
+use crate::proposer::now_ms;
+use crate::receive;
+use crate::receive::Filter;
+use crate::receive::Receive;
+use crate::send;
+
+/// Most messages of one receive; a larger wish gets this many.
+const RECEIVE_MAX: i32 = 32;
+/// Invisibility of messages whose owner is renewed by the broker. A dead consumer's messages are
+/// free after this time and the time in which its death is noticed.
+const RENEWED_INVISIBLE: Duration = Duration::from_secs(30);
+const INVISIBLE_MIN: Duration = Duration::from_secs(10);
+const INVISIBLE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Longest wait of a receive.
+const POLLING_MAX: Duration = Duration::from_secs(20);
+/// A receive that would have to be cut below this is refused rather than cut.
+const POLLING_MIN: Duration = Duration::from_secs(5);
+/// Left for the answer to travel.
+const POLLING_RESERVE: Duration = Duration::from_millis(200);
+
+/// Serves clients.
+#[derive(Clone)]
+pub(crate) struct MessagingService {
+    node: Node,
+    router: LeaderRouter,
+}
+
+impl MessagingService {
+    pub(crate) fn new(node: Node) -> Self {
+        let router = LeaderRouter::new(node.clone());
+        Self { node, router }
+    }
+
+    /// Notes a call of the client; refuses one without an id.
+    fn client_id(&self, metadata: &MetadataMap) -> Result<String, Refusal> {
+        let id = metadata.get("x-mq-client-id").and_then(|id| id.to_str().ok()).unwrap_or("");
+        if id.trim().is_empty() {
+            let text = "the header x-mq-client-id is required";
+            return Err(Refusal::new(Code::ClientIdRequired, text));
+        }
+        self.node.clients.seen(id);
+        Ok(id.to_owned())
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<v2::SendMessageRequest>,
+    ) -> Result<v2::SendMessageResponse, Refusal> {
+        let terms = Terms::of(request.metadata());
+        self.client_id(request.metadata())?;
+        let born_host = peer(&request);
+        let (metadata, _, message) = request.into_parts();
+        let origin = validate::Origin {
+            born_host: &born_host,
+            store_host: &self.node.config.client_advertise,
+            now_ms: now_ms(),
+        };
+        let parsed = validate::send(message.clone(), &origin)?;
+        self.router
+            .at_leader(
+                terms,
+                || send::send(&self.node, &parsed),
+                async |mut client| {
+                    let request = leader::relay(message.clone(), &metadata, terms);
+                    let answer = client.send_message(request).await?.into_inner();
+                    again_if_not_leading(answer, |answer| &answer.status)
+                },
+            )
+            .await
+    }
+
+    async fn receive(
+        &self,
+        request: Request<v2::ReceiveMessageRequest>,
+    ) -> Result<Vec<v2::ReceiveMessageResponse>, Refusal> {
+        let terms = Terms::of(request.metadata());
+        let client_id = self.client_id(request.metadata())?;
+        let (metadata, _, message) = request.into_parts();
+        let wanted = parse_receive(&message, &client_id)?;
+        let until = Instant::now() + polling_time(&message, terms)?;
+        self.router
+            .at_leader(
+                terms,
+                async || {
+                    let messages = receive::receive(&self.node, &wanted, until).await?;
+                    Ok(receive_answer(messages))
+                },
+                async |mut client| {
+                    let mut message = message.clone();
+                    let left = until.saturating_duration_since(Instant::now());
+                    message.long_polling_timeout = prost_types::Duration::try_from(left).ok();
+                    let request = leader::relay(message, &metadata, terms);
+                    let mut stream = client.receive_message(request).await?.into_inner();
+                    let mut answer = Vec::new();
+                    while let Some(part) = stream.message().await? {
+                        if let Some(Content::Status(status)) = &part.content
+                            && leader::is_not_leading(status.code)
+                        {
+                            return Err(Status::unavailable(status.message.clone()));
+                        }
+                        answer.push(part);
+                    }
+                    Ok(answer)
+                },
+            )
+            .await
+    }
+
+    async fn ack(
+        &self,
+        request: Request<v2::AckMessageRequest>,
+    ) -> Result<v2::AckMessageResponse, Refusal> {
+        let terms = Terms::of(request.metadata());
+        self.client_id(request.metadata())?;
+        let (metadata, _, message) = request.into_parts();
+        check_names(message.topic.as_ref(), message.group.as_ref())?;
+        self.router
+            .at_leader(
+                terms,
+                || ack::ack(&self.node, &message),
+                async |mut client| {
+                    let request = leader::relay(message.clone(), &metadata, terms);
+                    let answer = client.ack_message(request).await?.into_inner();
+                    again_if_not_leading(answer, |answer| &answer.status)
+                },
+            )
+            .await
+    }
+
+    async fn change_invisible(
+        &self,
+        request: Request<v2::ChangeInvisibleDurationRequest>,
+    ) -> Result<v2::ChangeInvisibleDurationResponse, Refusal> {
+        let terms = Terms::of(request.metadata());
+        self.client_id(request.metadata())?;
+        let (metadata, _, message) = request.into_parts();
+        check_names(message.topic.as_ref(), message.group.as_ref())?;
+        let invisible = invisible(message.invisible_duration, Duration::ZERO)?;
+        self.router
+            .at_leader(
+                terms,
+                async || {
+                    let handle = ack::change_invisible(&self.node, &message, invisible).await?;
+                    Ok(v2::ChangeInvisibleDurationResponse {
+                        status: Some(status::ok()),
+                        receipt_handle: handle,
+                    })
+                },
+                async |mut client| {
+                    let request = leader::relay(message.clone(), &metadata, terms);
+                    let answer = client.change_invisible_duration(request).await?.into_inner();
+                    again_if_not_leading(answer, |answer| &answer.status)
+                },
+            )
+            .await
+    }
+
+    async fn forward_to_dead_letters(
+        &self,
+        request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Result<v2::ForwardMessageToDeadLetterQueueResponse, Refusal> {
+        let terms = Terms::of(request.metadata());
+        self.client_id(request.metadata())?;
+        let (metadata, _, message) = request.into_parts();
+        check_names(message.topic.as_ref(), message.group.as_ref())?;
+        self.router
+            .at_leader(
+                terms,
+                async || {
+                    ack::forward_to_dead_letters(&self.node, &message).await?;
+                    let status = Some(status::ok());
+                    Ok(v2::ForwardMessageToDeadLetterQueueResponse { status })
+                },
+                async |mut client| {
+                    let request = leader::relay(message.clone(), &metadata, terms);
+                    let answer =
+                        client.forward_message_to_dead_letter_queue(request).await?.into_inner();
+                    again_if_not_leading(answer, |answer| &answer.status)
+                },
+            )
+            .await
+    }
+
+    /// A client says good-bye: what the broker kept invisible for it becomes visible.
+    async fn terminate(
+        &self,
+        request: Request<v2::NotifyClientTerminationRequest>,
+    ) -> Result<v2::NotifyClientTerminationResponse, Refusal> {
+        let terms = Terms::of(request.metadata());
+        let client_id = self.client_id(request.metadata())?;
+        let (metadata, _, message) = request.into_parts();
+        let known = self.node.clients.remove(&client_id);
+        if !known && !terms.relayed {
+            let text = format!("client {client_id} is not known here");
+            return Err(Refusal::new(Code::UnrecognizedClientType, text));
+        }
+        let command = Command::ReleaseClient(raftmq_proto::raftmq::ReleaseClient {
+            client_id,
+            visible_at_ms: now_ms(),
+        });
+        self.router
+            .at_leader(
+                terms,
+                async || {
+                    self.node.proposer.propose(&command).await?;
+                    Ok(v2::NotifyClientTerminationResponse { status: Some(status::ok()) })
+                },
+                async |mut client| {
+                    let request = leader::relay(message.clone(), &metadata, terms);
+                    let answer = client.notify_client_termination(request).await?.into_inner();
+                    again_if_not_leading(answer, |answer| &answer.status)
+                },
+            )
+            .await
+    }
+
+    fn query_route(
+        &self,
+        request: &Request<v2::QueryRouteRequest>,
+    ) -> Result<Vec<v2::MessageQueue>, Refusal> {
+        self.client_id(request.metadata())?;
+        let resource = request.get_ref().topic.clone().unwrap_or_default();
+        let (group, topic) = self.route_of(&resource.name)?;
+        Ok(route::message_queues(&group, &topic, &resource))
+    }
+
+    fn query_assignment(
+        &self,
+        request: &Request<v2::QueryAssignmentRequest>,
+    ) -> Result<Vec<v2::Assignment>, Refusal> {
+        self.client_id(request.metadata())?;
+        let message = request.get_ref();
+        check_names(message.topic.as_ref(), message.group.as_ref())?;
+        let resource = message.topic.clone().unwrap_or_default();
+        let (group, topic) = self.route_of(&resource.name)?;
+        Ok(route::assignments(&group, &topic, &resource))
+    }
+
+    fn route_of(
+        &self,
+        topic: &str,
+    ) -> Result<(raftmq_proto::raftmq::GroupRoute, raftmq_proto::raftmq::RouteTopic), Refusal> {
+        names::topic(topic).map_err(status::illegal_topic)?;
+        let mut group = self.node.route();
+        let position = group.topics.iter().position(|known| known.name == topic);
+        let position = position.ok_or_else(|| Refusal::topic_not_found(topic))?;
+        let topic = group.topics.swap_remove(position);
+        Ok((group, topic))
+    }
+
+    fn heartbeat(
+        &self,
+        request: &Request<v2::HeartbeatRequest>,
+    ) -> Result<v2::HeartbeatResponse, Refusal> {
+        let client_id = self.client_id(request.metadata())?;
+        if let Some(group) = request.get_ref().group.as_ref().filter(|group| !group.name.is_empty())
+        {
+            names::consumer_group(&group.name).map_err(status::illegal_group)?;
+        }
+        if !self.node.clients.seen(&client_id) {
+            let text = format!("client {client_id} has not sent its settings to this node yet");
+            return Err(Refusal::new(Code::UnrecognizedClientType, text));
+        }
+        Ok(v2::HeartbeatResponse { status: Some(status::ok()) })
+    }
+}
+
+/// A receive, checked.
+fn parse_receive(
+    message: &v2::ReceiveMessageRequest,
+    client_id: &str,
+) -> Result<Receive, Refusal> {
+    let queue = message.message_queue.clone().unwrap_or_default();
+    check_names(queue.topic.as_ref(), message.group.as_ref())?;
+    let invisible = if message.auto_renew {
+        RENEWED_INVISIBLE
+    } else {
+        invisible(message.invisible_duration, INVISIBLE_MIN)?
+    };
+    Ok(Receive {
+        group: message.group.clone().unwrap_or_default().name,
+        topic: queue.topic.unwrap_or_default(),
+        filter: Filter::parse(message.filter_expression.as_ref())?,
+        count: message.batch_size.clamp(1, RECEIVE_MAX) as usize,
+        invisible,
+        renew_client_id: if message.auto_renew { client_id.to_owned() } else { String::new() },
+    })
+}
+
+fn invisible(
+    duration: Option<prost_types::Duration>,
+    min: Duration,
+) -> Result<Duration, Refusal> {
+    let duration = Duration::try_from(duration.unwrap_or_default()).unwrap_or(Duration::MAX);
+    if (min..=INVISIBLE_MAX).contains(&duration) {
+        return Ok(duration);
+    }
+    let text = format!(
+        "the invisible duration must be {} s to {} s",
+        min.as_secs(),
+        INVISIBLE_MAX.as_secs()
+    );
+    Err(Refusal::new(Code::IllegalInvisibleTime, text))
+}
+
+/// How long a receive may wait: as asked, at most 20 s, and within its deadline.
+fn polling_time(message: &v2::ReceiveMessageRequest, terms: Terms) -> Result<Duration, Refusal> {
+    let available = terms.remaining().saturating_sub(POLLING_RESERVE);
+    let asked = message
+        .long_polling_timeout
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .map_or(POLLING_MAX, |asked| asked.min(POLLING_MAX));
+    // A wait equal to the deadline (some clients) only loses the time the answer travels.
+    let fits = asked <= available + 2 * POLLING_RESERVE;
+    let unsaid = message.long_polling_timeout.is_none();
+    if fits || unsaid || available >= POLLING_MIN {
+        return Ok(asked.min(available));
+    }
+    let text = format!(
+        "the deadline leaves {} ms for a wait of {} ms",
+        available.as_millis(),
+        asked.as_millis()
+    );
+    Err(Refusal::new(Code::IllegalPollingTime, text))
+}
+
+fn receive_answer(messages: Vec<v2::Message>) -> Vec<v2::ReceiveMessageResponse> {
+    let status = if messages.is_empty() {
+        let text = "no message arrived in time";
+        v2::Status { code: Code::MessageNotFound.into(), message: text.to_owned() }
+    } else {
+        status::ok()
+    };
+    let mut parts = vec![part(Content::Status(status))];
+    parts.extend(messages.into_iter().map(|message| part(Content::Message(message))));
+    parts.push(part(Content::DeliveryTimestamp(now())));
+    parts
+}
+
+fn part(content: Content) -> v2::ReceiveMessageResponse {
+    v2::ReceiveMessageResponse { content: Some(content) }
+}
+
+fn now() -> prost_types::Timestamp {
+    std::time::SystemTime::now().into()
+}
+
+fn check_names(
+    topic: Option<&v2::Resource>,
+    group: Option<&v2::Resource>,
+) -> Result<(), Refusal> {
+    names::topic(topic.map_or("", |topic| &topic.name)).map_err(status::illegal_topic)?;
+    names::consumer_group(group.map_or("", |group| &group.name)).map_err(status::illegal_group)
+}
+
+/// A relayed answer, unless the asked node did not lead.
+fn again_if_not_leading<T>(
+    answer: T,
+    status: impl Fn(&T) -> &Option<v2::Status>,
+) -> Result<T, Status> {
+    match status(&answer) {
+        Some(status) if leader::is_not_leading(status.code) => {
+            Err(Status::unavailable(status.message.clone()))
+        }
+        _ => Ok(answer),
+    }
+}
+
+/// `host:port` of the other side.
+fn peer<T>(request: &Request<T>) -> String {
+    let address = request
+        .extensions()
+        .get::<<Connection as tonic::transport::server::Connected>::ConnectInfo>()
+        .and_then(tonic::transport::server::TcpConnectInfo::remote_addr);
+    address.map_or_else(String::new, |address| address.to_string())
+}
+
+/// Either the answer, or its form with the refusal as its status.
+macro_rules! answer {
+    ($result:expr, $refused:expr) => {{
+        let started = std::time::Instant::now();
+        let result = $result;
+        record($refused.0, started, result.as_ref().err());
+        Ok(Response::new(match result {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                let build = $refused.1;
+                build(Some(refusal.status()))
+            }
+        }))
+    }};
+}
+
+fn record(call: &'static str, started: std::time::Instant, refused: Option<&Refusal>) {
+    let code = refused.map_or("ok", |refusal| refusal.code.as_str_name());
+    metrics::histogram!(
+        "rocketmq_rpc_latency_milliseconds",
+        "protocol_type" => "grpc",
+        "request_code" => call,
+        "response_code" => code
+    )
+    .record(started.elapsed().as_secs_f64() * 1e3);
+    if let Some(refusal) = refused {
+        tracing::debug!(call, code, reason = refusal.message, "refused");
+    }
+}
+
+#[tonic::async_trait]
+impl v2::messaging_service_server::MessagingService for MessagingService {
+    async fn query_route(
+        &self,
+        request: Request<v2::QueryRouteRequest>,
+    ) -> Result<Response<v2::QueryRouteResponse>, Status> {
+        let queues = self.query_route(&request).map(|message_queues| v2::QueryRouteResponse {
+            status: Some(status::ok()),
+            message_queues,
+        });
+        answer!(
+            queues,
+            ("query_route", |status| v2::QueryRouteResponse { status, ..Default::default() })
+        )
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v2::HeartbeatRequest>,
+    ) -> Result<Response<v2::HeartbeatResponse>, Status> {
+        answer!(
+            self.heartbeat(&request),
+            ("heartbeat", |status| v2::HeartbeatResponse { status })
+        )
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<v2::SendMessageRequest>,
+    ) -> Result<Response<v2::SendMessageResponse>, Status> {
+        answer!(
+            self.send_message(request).await,
+            ("send_message", |status| v2::SendMessageResponse { status, entries: Vec::new() })
+        )
+    }
+
+    async fn query_assignment(
+        &self,
+        request: Request<v2::QueryAssignmentRequest>,
+    ) -> Result<Response<v2::QueryAssignmentResponse>, Status> {
+        let assignments = self.query_assignment(&request).map(|assignments| {
+            v2::QueryAssignmentResponse { status: Some(status::ok()), assignments }
+        });
+        answer!(
+            assignments,
+            ("query_assignment", |status| v2::QueryAssignmentResponse {
+                status,
+                ..Default::default()
+            })
+        )
+    }
+
+    type ReceiveMessageStream =
+        Pin<Box<dyn Stream<Item = Result<v2::ReceiveMessageResponse, Status>> + Send>>;
+
+    async fn receive_message(
+        &self,
+        request: Request<v2::ReceiveMessageRequest>,
+    ) -> Result<Response<Self::ReceiveMessageStream>, Status> {
+        // The answer comes as a stream that begins at once, since clients await its headers.
+        let service = self.clone();
+        let parts = async move {
+            let started = std::time::Instant::now();
+            let result = service.receive(request).await;
+            record("receive_message", started, result.as_ref().err());
+            let parts = result.unwrap_or_else(|refusal| {
+                vec![
+                    part(Content::Status(refusal.status())),
+                    part(Content::DeliveryTimestamp(now())),
+                ]
+            });
+            futures::stream::iter(parts.into_iter().map(Ok))
+        };
+        Ok(Response::new(Box::pin(futures::FutureExt::flatten_stream(parts))))
+    }
+
+    async fn ack_message(
+        &self,
+        request: Request<v2::AckMessageRequest>,
+    ) -> Result<Response<v2::AckMessageResponse>, Status> {
+        answer!(
+            self.ack(request).await,
+            ("ack_message", |status| v2::AckMessageResponse { status, entries: Vec::new() })
+        )
+    }
+
+    async fn forward_message_to_dead_letter_queue(
+        &self,
+        request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Result<Response<v2::ForwardMessageToDeadLetterQueueResponse>, Status> {
+        answer!(
+            self.forward_to_dead_letters(request).await,
+            ("forward_message_to_dead_letter_queue", |status| {
+                v2::ForwardMessageToDeadLetterQueueResponse { status }
+            })
+        )
+    }
+
+    type PullMessageStream =
+        Pin<Box<dyn Stream<Item = Result<v2::PullMessageResponse, Status>> + Send>>;
+
+    async fn pull_message(
+        &self,
+        _: Request<v2::PullMessageRequest>,
+    ) -> Result<Response<Self::PullMessageStream>, Status> {
+        let status = Refusal::not_implemented("PullMessage").status();
+        let content = v2::pull_message_response::Content::Status(status);
+        let part = v2::PullMessageResponse { content: Some(content) };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(part)]))))
+    }
+
+    async fn update_offset(
+        &self,
+        _: Request<v2::UpdateOffsetRequest>,
+    ) -> Result<Response<v2::UpdateOffsetResponse>, Status> {
+        let status = Some(Refusal::not_implemented("UpdateOffset").status());
+        Ok(Response::new(v2::UpdateOffsetResponse { status }))
+    }
+
+    async fn get_offset(
+        &self,
+        _: Request<v2::GetOffsetRequest>,
+    ) -> Result<Response<v2::GetOffsetResponse>, Status> {
+        let status = Some(Refusal::not_implemented("GetOffset").status());
+        Ok(Response::new(v2::GetOffsetResponse { status, offset: 0 }))
+    }
+
+    async fn query_offset(
+        &self,
+        _: Request<v2::QueryOffsetRequest>,
+    ) -> Result<Response<v2::QueryOffsetResponse>, Status> {
+        let status = Some(Refusal::not_implemented("QueryOffset").status());
+        Ok(Response::new(v2::QueryOffsetResponse { status, offset: 0 }))
+    }
+
+    async fn end_transaction(
+        &self,
+        _: Request<v2::EndTransactionRequest>,
+    ) -> Result<Response<v2::EndTransactionResponse>, Status> {
+        let status = Some(Refusal::not_implemented("EndTransaction").status());
+        Ok(Response::new(v2::EndTransactionResponse { status }))
+    }
+
+    type TelemetryStream = telemetry::Answers;
+
+    async fn telemetry(
+        &self,
+        request: Request<Streaming<v2::TelemetryCommand>>,
+    ) -> Result<Response<Self::TelemetryStream>, Status> {
+        let client_id = match self.client_id(request.metadata()) {
+            Ok(client_id) => client_id,
+            Err(refusal) => return Ok(Response::new(telemetry::refused(&refusal))),
+        };
+        Ok(Response::new(telemetry::serve(self.node.clone(), client_id, request)))
+    }
+
+    async fn notify_client_termination(
+        &self,
+        request: Request<v2::NotifyClientTerminationRequest>,
+    ) -> Result<Response<v2::NotifyClientTerminationResponse>, Status> {
+        answer!(
+            self.terminate(request).await,
+            ("notify_client_termination", |status| v2::NotifyClientTerminationResponse { status })
+        )
+    }
+
+    async fn change_invisible_duration(
+        &self,
+        request: Request<v2::ChangeInvisibleDurationRequest>,
+    ) -> Result<Response<v2::ChangeInvisibleDurationResponse>, Status> {
+        // Some clients take the handle of the answer even when it is an error.
+        let receipt_handle = request.get_ref().receipt_handle.clone();
+        answer!(
+            self.change_invisible(request).await,
+            ("change_invisible_duration", |status| v2::ChangeInvisibleDurationResponse {
+                status,
+                receipt_handle: receipt_handle.clone()
+            })
+        )
+    }
+
+    async fn recall_message(
+        &self,
+        _: Request<v2::RecallMessageRequest>,
+    ) -> Result<Response<v2::RecallMessageResponse>, Status> {
+        let status = Some(Refusal::not_implemented("RecallMessage").status());
+        Ok(Response::new(v2::RecallMessageResponse { status, message_id: String::new() }))
+    }
+
+    async fn sync_lite_subscription(
+        &self,
+        _: Request<v2::SyncLiteSubscriptionRequest>,
+    ) -> Result<Response<v2::SyncLiteSubscriptionResponse>, Status> {
+        let status = Some(Refusal::not_implemented("SyncLiteSubscription").status());
+        Ok(Response::new(v2::SyncLiteSubscriptionResponse { status }))
+    }
+}
+

@@ -1,0 +1,13 @@
+//! The edge: wire to domain and back. No decision is made here.
+
+mod admin;
+mod http;
+mod leader;
+mod messaging;
+pub mod status;
+mod telemetry;
+pub mod validate;
+
+pub(crate) use self::admin::AdminService;
+pub(crate) use self::http::router;
+pub(crate) use self::messaging::MessagingService;

@@ -1,0 +1,419 @@
+//! Checks of what clients send, with the codes and limits of the client API.
+//!
+//! Step: 1 of the message path. From here on only checked messages travel: a [`Parsed`] is stored as
+//! it is.
+
+use md5::Digest;
+use md5::Md5;
+use prost::Message;
+use raftmq_proto::names;
+use raftmq_proto::v2;
+use raftmq_proto::v2::Code;
+use raftmq_proto::v2::MessageType;
+
+use super::status::Refusal;
+use super::status::illegal_topic;
+use crate::command::NewMessage;
+use crate::command::tag_hash;
+
+/// Largest body, as it arrives (compressed bodies count compressed).
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Most messages of one request: they become one command of one log entry.
+const MESSAGES_MAX: usize = 1024;
+/// Most bytes of all messages of one request.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+const USER_PROPERTIES_MAX: usize = 128;
+const PROPERTY_BYTES_MAX: usize = 16 << 10;
+const MESSAGE_GROUP_BYTES_MAX: usize = 63;
+const MESSAGE_ID_BYTES_MAX: usize = 1 << 10;
+const DELAY_MAX_MS: u64 = 24 * 3_600_000;
+const RECOVERY_MAX_S: i64 = 3600;
+
+/// Names that user properties must not have.
+const RESERVED_PROPERTIES: &[&str] = &[
+    "TRACE_ON",
+    "MSG_REGION",
+    "KEYS",
+    "TAGS",
+    "WAIT",
+    "DELAY",
+    "RETRY_TOPIC",
+    "REAL_TOPIC",
+    "REAL_QID",
+    "TRAN_MSG",
+    "PGROUP",
+    "MIN_OFFSET",
+    "MAX_OFFSET",
+    "BUYER_ID",
+    "ORIGIN_MESSAGE_ID",
+    "TRANSFER_FLAG",
+    "CORRECTION_FLAG",
+    "MQ2_FLAG",
+    "RECONSUME_TIME",
+    "UNIQ_KEY",
+    "MAX_RECONSUME_TIMES",
+    "CONSUME_START_TIME",
+    "POP_CK",
+    "POP_CK_OFFSET",
+    "1ST_POP_TIME",
+    "TRAN_PREPARED_QUEUE_OFFSET",
+    "DUP_INFO",
+    "EXTEND_UNIQ_INFO",
+    "INSTANCE_ID",
+    "CORRELATION_ID",
+    "REPLY_TO_CLIENT",
+    "TTL",
+    "ARRIVE_TIME",
+    "PUSH_REPLY_TIME",
+    "CLUSTER",
+    "MSG_TYPE",
+    "INNER_MULTI_QUEUE_OFFSET",
+    "TIMER_DELAY_MS",
+    "TIMER_DELAY_SEC",
+    "TIMER_DELIVER_MS",
+    "TIMER_ENQUEUE_MS",
+    "TIMER_DEQUEUE_MS",
+    "TIMER_ROLL_TIMES",
+    "TIMER_OUT_MS",
+    "TIMER_DEL_UNIQKEY",
+    "TIMER_DELAY_LEVEL",
+    "__BORNHOST",
+    "BORN_TIMESTAMP",
+    "DLQ_ORIGIN_TOPIC",
+    "DLQ_ORIGIN_MESSAGE_ID",
+    "__CRC32#",
+];
+
+/// Messages that passed every check which does not need the state.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Name of the topic.
+    pub topic: String,
+    /// What kind each message is, by its properties.
+    pub types: Vec<MessageType>,
+    /// Ready to be stored but for the queue, which the leader chooses.
+    pub messages: Vec<NewMessage>,
+    /// As the clients gave them, for the answer.
+    pub message_ids: Vec<String>,
+}
+
+/// Who sends, for what the client left out.
+#[derive(Clone, Debug)]
+pub struct Origin<'a> {
+    /// The peer's address.
+    pub born_host: &'a str,
+    /// This group's name, as the place of storing.
+    pub store_host: &'a str,
+    /// Wall clock, for the limit of delays.
+    pub now_ms: u64,
+}
+
+/// Checks a SendMessage request.
+///
+/// # Errors
+/// The code and sentence for the first thing that is wrong; nothing is stored then.
+pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Parsed, Refusal> {
+    let count = request.messages.len();
+    let Some(first) = request.messages.first() else {
+        return Err(Refusal::new(Code::MessageCorrupted, "a send needs at least one message"));
+    };
+    if count > MESSAGES_MAX {
+        let text = format!("{count} messages in one request; at most {MESSAGES_MAX} are taken");
+        return Err(Refusal::new(Code::BadRequest, text));
+    }
+    let resource = first.topic.clone().unwrap_or_default();
+    names::topic(&resource.name).map_err(illegal_topic)?;
+    let mut parsed = Parsed {
+        topic: resource.name.clone(),
+        types: Vec::with_capacity(count),
+        messages: Vec::with_capacity(count),
+        message_ids: Vec::with_capacity(count),
+    };
+    let mut bytes = 0;
+    for message in request.messages {
+        if message.topic.as_ref() != Some(&resource) {
+            let text = "all messages of a request must have the same topic";
+            return Err(Refusal::new(Code::MessageCorrupted, text));
+        }
+        let message_type = check(&message, origin)?;
+        bytes += message.body.len();
+        if bytes > REQUEST_BYTES_MAX {
+            let text = format!("the bodies of a request add up to more than {REQUEST_BYTES_MAX} bytes");
+            return Err(Refusal::new(Code::PayloadTooLarge, text));
+        }
+        let properties = message.system_properties.clone().unwrap_or_default();
+        parsed.types.push(message_type);
+        parsed.messages.push(NewMessage {
+            queue_id: 0,
+            tag_hash: tag_hash(properties.tag.as_deref()),
+            message_id: properties.message_id.clone().into(),
+            record: record(message, origin).encode_to_vec().into(),
+            record_offset: 0,
+        });
+        parsed.message_ids.push(properties.message_id);
+    }
+    Ok(parsed)
+}
+
+/// The checks of one message, in the order of the reference server.
+fn check(message: &v2::Message, origin: &Origin<'_>) -> Result<MessageType, Refusal> {
+    let empty = v2::SystemProperties::default();
+    let properties = message.system_properties.as_ref().unwrap_or(&empty);
+    body(&message.body)?;
+    user_properties(message)?;
+    if let Some(tag) = properties.tag.as_deref() {
+        check_tag(tag)?;
+    }
+    for key in &properties.keys {
+        if is_blank(key) || has_control(key) {
+            let text = "a message key must not be blank or hold control characters";
+            return Err(Refusal::new(Code::IllegalMessageKey, text));
+        }
+    }
+    property_bytes(message, properties)?;
+    if properties.message_id.trim().is_empty() {
+        return Err(Refusal::new(Code::IllegalMessageId, "the message id must not be blank"));
+    }
+    if properties.message_id.len() > MESSAGE_ID_BYTES_MAX {
+        let text = format!(
+            "a message id of {} bytes; at most {MESSAGE_ID_BYTES_MAX} are taken",
+            properties.message_id.len()
+        );
+        return Err(Refusal::new(Code::IllegalMessageId, text));
+    }
+    recovery(properties)?;
+    delivery(properties, origin.now_ms)?;
+    if let Some(group) = properties.message_group.as_deref() {
+        check_message_group(group)?;
+    }
+    Ok(message_type(properties))
+}
+
+fn body(body: &[u8]) -> Result<(), Refusal> {
+    if body.is_empty() {
+        return Err(Refusal::new(Code::MessageBodyEmpty, "the message body must not be empty"));
+    }
+    if body.len() > BODY_BYTES_MAX {
+        let text =
+            format!("a message body of {} bytes; at most {BODY_BYTES_MAX} are taken", body.len());
+        return Err(Refusal::new(Code::MessageBodyTooLarge, text));
+    }
+    Ok(())
+}
+
+fn user_properties(message: &v2::Message) -> Result<(), Refusal> {
+    let count = message.user_properties.len();
+    if count > USER_PROPERTIES_MAX {
+        let text = format!("{count} user properties; at most {USER_PROPERTIES_MAX} are taken");
+        return Err(Refusal::new(Code::MessagePropertiesTooLarge, text));
+    }
+    for (key, value) in &message.user_properties {
+        if RESERVED_PROPERTIES.contains(&key.as_str()) {
+            let text = format!("the property name {key} is reserved");
+            return Err(Refusal::new(Code::IllegalMessagePropertyKey, text));
+        }
+        if has_control(key) || has_control(value) {
+            let text = "a property must not hold control characters";
+            return Err(Refusal::new(Code::IllegalMessagePropertyKey, text));
+        }
+    }
+    Ok(())
+}
+
+fn check_tag(tag: &str) -> Result<(), Refusal> {
+    let fault = if is_blank(tag) {
+        "must not be blank"
+    } else if tag.contains('|') {
+        "must not hold a |"
+    } else if has_control(tag) {
+        "must not hold control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(Code::IllegalMessageTag, format!("a message tag {fault}")))
+}
+
+fn property_bytes(message: &v2::Message, properties: &v2::SystemProperties) -> Result<(), Refusal> {
+    let user: usize =
+        message.user_properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let keys: usize = properties.keys.iter().map(String::len).sum();
+    let bytes = user + keys + properties.tag.as_ref().map_or(0, String::len);
+    if bytes > PROPERTY_BYTES_MAX {
+        let text = format!("{bytes} bytes of properties; at most {PROPERTY_BYTES_MAX} are taken");
+        return Err(Refusal::new(Code::MessagePropertiesTooLarge, text));
+    }
+    Ok(())
+}
+
+fn recovery(properties: &v2::SystemProperties) -> Result<(), Refusal> {
+    let seconds = properties.orphaned_transaction_recovery_duration.map_or(0, |d| d.seconds);
+    if seconds > RECOVERY_MAX_S {
+        let text = format!("a recovery duration of {seconds} s; at most {RECOVERY_MAX_S} are taken");
+        return Err(Refusal::new(Code::BadRequest, text));
+    }
+    Ok(())
+}
+
+fn delivery(properties: &v2::SystemProperties, now_ms: u64) -> Result<(), Refusal> {
+    let Some(time) = properties.delivery_timestamp else { return Ok(()) };
+    let latest_s = ((now_ms + DELAY_MAX_MS) / 1000) as i64;
+    if time.seconds > latest_s {
+        let text = "the delivery time lies more than 24 h ahead";
+        return Err(Refusal::new(Code::IllegalDeliveryTime, text));
+    }
+    Ok(())
+}
+
+fn check_message_group(group: &str) -> Result<(), Refusal> {
+    let fault = if is_blank(group) || group.is_empty() {
+        "must not be blank".to_owned()
+    } else if group.len() > MESSAGE_GROUP_BYTES_MAX {
+        format!("has {} bytes; at most {MESSAGE_GROUP_BYTES_MAX} are taken", group.len())
+    } else if has_control(group) {
+        "must not hold control characters".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(Code::IllegalMessageGroup, format!("a message group {fault}")))
+}
+
+/// What a message is, by its properties: the type the client names may be wrong.
+fn message_type(properties: &v2::SystemProperties) -> MessageType {
+    if properties.message_type() == MessageType::Transaction {
+        MessageType::Transaction
+    } else if properties.delivery_timestamp.is_some() {
+        MessageType::Delay
+    } else if properties.message_group.is_some() {
+        MessageType::Fifo
+    } else if properties.lite_topic.is_some() {
+        MessageType::Lite
+    } else if properties.priority.is_some() {
+        MessageType::Priority
+    } else {
+        MessageType::Normal
+    }
+}
+
+/// What is stored: the message as sent, less what only has a meaning on the way, and with a digest
+/// that consumers check.
+fn record(message: v2::Message, origin: &Origin<'_>) -> v2::Message {
+    let sent = message.system_properties.unwrap_or_default();
+    let born_host =
+        if sent.born_host.is_empty() { origin.born_host.to_owned() } else { sent.born_host };
+    let encoding = match sent.body_encoding {
+        0 => v2::Encoding::Identity.into(),
+        encoding => encoding,
+    };
+    let digest = v2::Digest {
+        r#type: v2::DigestType::Md5.into(),
+        checksum: format!("{:X}", Md5::digest(&message.body)),
+    };
+    let system_properties = v2::SystemProperties {
+        tag: sent.tag.filter(|tag| !tag.is_empty()),
+        keys: sent.keys,
+        message_id: sent.message_id,
+        body_digest: Some(digest),
+        body_encoding: encoding,
+        message_type: MessageType::Normal.into(),
+        born_timestamp: sent.born_timestamp,
+        born_host,
+        store_host: origin.store_host.to_owned(),
+        trace_context: sent.trace_context,
+        ..Default::default()
+    };
+    v2::Message { system_properties: Some(system_properties), ..message }
+}
+
+/// Not empty, and nothing but white space.
+fn is_blank(text: &str) -> bool {
+    !text.is_empty() && text.trim().is_empty()
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn message() -> v2::Message {
+        v2::Message {
+            topic: Some(v2::Resource { name: "orders".into(), ..Default::default() }),
+            user_properties: HashMap::new(),
+            system_properties: Some(v2::SystemProperties {
+                message_id: "01".into(),
+                ..Default::default()
+            }),
+            body: b"hello".as_slice().into(),
+        }
+    }
+
+    fn code(change: impl FnOnce(&mut v2::Message, &mut v2::SystemProperties)) -> Code {
+        let mut message = message();
+        let mut properties = message.system_properties.take().unwrap();
+        change(&mut message, &mut properties);
+        message.system_properties = Some(properties);
+        let origin = Origin { born_host: "b", store_host: "s", now_ms: 1_000_000 };
+        match send(v2::SendMessageRequest { messages: vec![message] }, &origin) {
+            Ok(_) => Code::Ok,
+            Err(refusal) => refusal.code,
+        }
+    }
+
+    #[test]
+    fn every_bad_field_gets_its_code() {
+        assert_eq!(code(|_, _| ()), Code::Ok);
+        assert_eq!(code(|m, _| m.topic = None), Code::IllegalTopic);
+        assert_eq!(code(|m, _| m.body = Default::default()), Code::MessageBodyEmpty);
+        assert_eq!(
+            code(|m, _| m.body = vec![0; BODY_BYTES_MAX + 1].into()),
+            Code::MessageBodyTooLarge
+        );
+        assert_eq!(code(|m, _| m.body = vec![0; BODY_BYTES_MAX].into()), Code::Ok);
+        assert_eq!(code(|_, p| p.message_id = " ".into()), Code::IllegalMessageId);
+        assert_eq!(code(|_, p| p.tag = Some("a|b".into())), Code::IllegalMessageTag);
+        assert_eq!(code(|_, p| p.tag = Some("  ".into())), Code::IllegalMessageTag);
+        assert_eq!(code(|_, p| p.tag = Some("".into())), Code::Ok);
+        assert_eq!(code(|_, p| p.keys = vec![" ".into()]), Code::IllegalMessageKey);
+        assert_eq!(code(|_, p| p.keys = vec!["".into()]), Code::Ok);
+        assert_eq!(code(|_, p| p.message_group = Some("g".repeat(64))), Code::IllegalMessageGroup);
+        assert_eq!(code(|_, p| p.message_group = Some("g".repeat(63))), Code::Ok);
+        let far = prost_types::Timestamp { seconds: 1_000 + 24 * 3600 + 1, nanos: 0 };
+        assert_eq!(code(|_, p| p.delivery_timestamp = Some(far)), Code::IllegalDeliveryTime);
+        let long = prost_types::Duration { seconds: 3601, nanos: 0 };
+        assert_eq!(
+            code(|_, p| p.orphaned_transaction_recovery_duration = Some(long)),
+            Code::BadRequest
+        );
+    }
+
+    #[test]
+    fn properties_have_limits() {
+        let put = |key: &str, value: &str| {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            code(move |m, _| drop(m.user_properties.insert(key, value)))
+        };
+        assert_eq!(put("k", "v"), Code::Ok);
+        assert_eq!(put("KEYS", "v"), Code::IllegalMessagePropertyKey);
+        assert_eq!(put("k", "\u{7}"), Code::IllegalMessagePropertyKey);
+        assert_eq!(put("k", &"v".repeat(16 << 10)), Code::MessagePropertiesTooLarge);
+        let many = |m: &mut v2::Message, _: &mut v2::SystemProperties| {
+            m.user_properties = (0..129).map(|i| (format!("k{i}"), String::new())).collect();
+        };
+        assert_eq!(code(many), Code::MessagePropertiesTooLarge);
+    }
+
+    #[test]
+    fn messages_of_one_request_share_a_topic() {
+        let origin = Origin { born_host: "b", store_host: "s", now_ms: 0 };
+        let mut other = message();
+        other.topic = Some(v2::Resource { name: "other".into(), ..Default::default() });
+        let request = v2::SendMessageRequest { messages: vec![message(), other] };
+        assert_eq!(send(request, &origin).unwrap_err().code, Code::MessageCorrupted);
+        let request = v2::SendMessageRequest { messages: vec![] };
+        assert_eq!(send(request, &origin).unwrap_err().code, Code::MessageCorrupted);
+    }
+}

@@ -1,0 +1,106 @@
+//! What the leader does by itself about deliveries whose time ran out: keep them for an owner that
+//! lives, move exhausted ones to the dead letters, wake somebody for the rest.
+
+use std::time::Duration;
+
+use raftmq_proto::raftmq as wire;
+use tokio_util::sync::CancellationToken;
+
+use crate::ack;
+use crate::command::Command;
+use crate::node::Node;
+use crate::proposer::now_ms;
+use crate::state::CommandReply;
+use crate::state::State;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Deliveries dealt with in one look, so that a flood does not hold up others.
+const DUE_MAX: usize = 1024;
+/// How long a living owner keeps a message without looking again.
+const RENEWAL_MS: u64 = 30_000;
+/// A message is not kept for its owner for longer than this.
+const RENEWED_FOR_MS: u64 = 3 * 3_600_000;
+
+/// Runs until `stop`.
+pub(crate) async fn run(node: Node, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_INTERVAL) => (),
+        }
+        if node.leading_term().is_some() {
+            look(&node).await;
+        }
+    }
+}
+
+/// What is to be done about what is due.
+#[derive(Default)]
+struct Due {
+    renew: Vec<wire::Receipt>,
+    exhausted: Vec<wire::Receipt>,
+    wake: Vec<(u32, u32)>,
+}
+
+async fn look(node: &Node) {
+    let now_ms = now_ms();
+    let due = gather(node, &node.state.read(), now_ms);
+    for ids in due.wake {
+        node.lanes.wake_lane(ids);
+    }
+    if !due.renew.is_empty() {
+        let command = Command::Renew(wire::Renew {
+            receipts: due.renew,
+            visible_at_ms: now_ms + RENEWAL_MS,
+        });
+        // What is not renewed now is looked at again.
+        let _ = node.proposer.propose(&command).await;
+    }
+    for receipt in due.exhausted {
+        let command =
+            Command::DeadLetter(wire::DeadLetter { receipt: Some(receipt), exhausted: true });
+        if let Ok(CommandReply::Done) = node.proposer.propose(&command).await {
+            ack::count_dead_letter(node, (receipt.group_id, receipt.topic_id));
+        }
+    }
+}
+
+fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
+    let mut due = Due::default();
+    for (ids, consumption) in &state.consumptions {
+        let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
+        let mut waiting = false;
+        for (visible_at, queue_id, offset) in consumption.due.iter().take(DUE_MAX) {
+            if *visible_at > now_ms {
+                break;
+            }
+            let progress = consumption.queues.get(*queue_id as usize);
+            let Some(record) = progress.and_then(|progress| progress.inflight.get(offset)) else {
+                continue;
+            };
+            let receipt = wire::Receipt {
+                group_id: ids.0,
+                topic_id: ids.1,
+                queue_id: *queue_id,
+                offset: *offset,
+                nonce: record.nonce,
+            };
+            let owner = &record.renew_client_id;
+            let kept = !owner.is_empty()
+                && now_ms.saturating_sub(record.first_delivery_ms) < RENEWED_FOR_MS
+                && node.clients.is_alive(owner);
+            if kept {
+                due.renew.push(receipt);
+            } else if record.attempt >= max_attempts {
+                due.exhausted.push(receipt);
+            } else {
+                waiting = true;
+            }
+        }
+        if waiting {
+            due.wake.push(*ids);
+        }
+    }
+    due.exhausted.truncate(DUE_MAX);
+    due
+}

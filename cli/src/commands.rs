@@ -1,0 +1,53 @@
+//! The verbs of the binary, one file each.
+
+pub mod broker;
+pub mod cluster;
+pub mod dev;
+pub mod group;
+pub mod message;
+pub mod namesrv;
+pub mod topic;
+
+use clap::Args;
+use raftmq::client::Admin;
+use raftmq::client::addresses;
+
+/// Where operator commands find a broker.
+#[derive(Args, Clone, Debug)]
+pub struct AdminArgs {
+    /// Admin ports of brokers, tried in order
+    #[arg(
+        long,
+        env = "RAFTMQ_ADMIN",
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:8183,127.0.0.1:8283,127.0.0.1:8383,127.0.0.1:8083",
+        global = true
+    )]
+    pub admin: String,
+}
+
+impl AdminArgs {
+    fn admin(&self) -> Admin {
+        Admin::new(addresses(&self.admin))
+    }
+}
+
+/// Where client calls begin.
+#[derive(Args, Clone, Debug)]
+pub struct EndpointArgs {
+    /// Client ports of name servers or brokers, tried in order
+    #[arg(
+        long,
+        env = "RAFTMQ_ENDPOINT",
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:8081",
+        global = true
+    )]
+    pub endpoint: String,
+}
+
+impl EndpointArgs {
+    pub fn endpoints(&self) -> Vec<String> {
+        addresses(&self.endpoint)
+    }
+}

@@ -1,0 +1,231 @@
+//! `raftmq topic`.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use raftmq::client::Admin;
+use raftmq_proto::names;
+use raftmq_proto::raftmq::CreateTopicRequest;
+use raftmq_proto::raftmq::DeleteTopicRequest;
+use raftmq_proto::raftmq::DescribeTopicRequest;
+use raftmq_proto::raftmq::DescribeTopicResponse;
+use raftmq_proto::raftmq::ListTopicsRequest;
+use raftmq_proto::raftmq::Topic;
+use raftmq_proto::v2::MessageType;
+use serde::Serialize;
+
+use super::AdminArgs;
+use crate::exit::Failure;
+use crate::output;
+use crate::output::OutputArgs;
+use crate::output::Table;
+use crate::quantity;
+
+const AFTER_HELP: &str = "\
+Examples:
+  raftmq topic create orders --queues 16 --retention 7d
+  raftmq topic describe orders
+  raftmq topic list --output json";
+
+/// Create, list, describe and delete topics.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct TopicArgs {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Create a topic for ordinary messages
+    Create {
+        /// Up to 127 letters, digits and % | - _
+        name: String,
+        /// Queues of the topic in the broker group, 1 to 1024
+        #[arg(long, default_value_t = 8, value_name = "COUNT")]
+        queues: u32,
+        /// How long messages are kept, such as 7d [default: as the broker's configuration says]
+        #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
+        retention: Option<Duration>,
+    },
+    /// List all topics
+    List,
+    /// Show the queues of a topic and the groups that consume from it
+    Describe {
+        /// The topic
+        name: String,
+    },
+    /// Delete a topic and all messages in it
+    Delete {
+        /// The topic
+        name: String,
+    },
+}
+
+pub async fn run(args: TopicArgs) -> Result<(), Failure> {
+    let (admin, output) = (args.admin.admin(), args.output);
+    match args.verb {
+        Verb::Create { name, queues, retention } => {
+            let created = create(&admin, name, queues, retention).await?;
+            output.print(&TopicView::from(created), created_text)
+        }
+        Verb::List => {
+            let request = ListTopicsRequest {};
+            let listed = admin.call(request, async |mut node, r| node.list_topics(r).await).await?;
+            let topics: Vec<_> = listed.topics.into_iter().map(TopicView::from).collect();
+            output.print(&topics, |topics| list_text(topics))
+        }
+        Verb::Describe { name } => {
+            let request = DescribeTopicRequest { name };
+            let described =
+                admin.call(request, async |mut node, r| node.describe_topic(r).await).await?;
+            output.print(&DescriptionView::from(described), describe_text)
+        }
+        Verb::Delete { name } => {
+            let request = DeleteTopicRequest { name: name.clone() };
+            admin.call(request, async |mut node, r| node.delete_topic(r).await).await?;
+            output.print(&Deleted { deleted: name }, |topic| {
+                format!("topic {} is deleted", topic.deleted)
+            })
+        }
+    }
+}
+
+async fn create(
+    admin: &Admin,
+    name: String,
+    queues: u32,
+    retention: Option<Duration>,
+) -> Result<Topic, Failure> {
+    names::new_topic(&name).map_err(Failure::usage)?;
+    let request = CreateTopicRequest {
+        name,
+        queue_count: queues,
+        message_type: MessageType::Normal.into(),
+        retention_ms: retention.map_or(0, |retention| retention.as_millis() as u64),
+    };
+    Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
+}
+
+#[derive(Serialize)]
+struct TopicView {
+    name: String,
+    queue_count: u32,
+    message_type: String,
+    created: String,
+    /// `None`: as the broker's configuration says.
+    retention_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct DescriptionView {
+    #[serde(flatten)]
+    topic: TopicView,
+    queues: Vec<QueueView>,
+    groups: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct QueueView {
+    queue_id: u32,
+    min_offset: u64,
+    max_offset: u64,
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    deleted: String,
+}
+
+impl From<Topic> for TopicView {
+    fn from(topic: Topic) -> Self {
+        Self {
+            message_type: topic.message_type().as_str_name().to_owned(),
+            name: topic.name,
+            queue_count: topic.queue_count,
+            created: output::time_ms(topic.created_ms),
+            retention_ms: (topic.retention_ms != 0).then_some(topic.retention_ms),
+        }
+    }
+}
+
+impl From<DescribeTopicResponse> for DescriptionView {
+    fn from(described: DescribeTopicResponse) -> Self {
+        let queue = |queue: raftmq_proto::raftmq::QueueRange| QueueView {
+            queue_id: queue.queue_id,
+            min_offset: queue.min_offset,
+            max_offset: queue.max_offset,
+        };
+        Self {
+            topic: described.topic.unwrap_or_default().into(),
+            queues: described.queues.into_iter().map(queue).collect(),
+            groups: described.groups,
+        }
+    }
+}
+
+impl TopicView {
+    fn retention(&self) -> String {
+        match self.retention_ms {
+            Some(ms) => output::duration(Duration::from_millis(ms)),
+            None => "default".to_owned(),
+        }
+    }
+}
+
+fn created_text(topic: &TopicView) -> String {
+    format!(
+        "topic {name} is ready with {count} queues\n  \
+         send to it:       raftmq message send {name} 'hello'\n  \
+         receive from it:  raftmq group create readers\n                    \
+         raftmq message receive {name} --group readers",
+        name = topic.name,
+        count = topic.queue_count
+    )
+}
+
+fn list_text(topics: &[TopicView]) -> String {
+    let mut table = Table::new(["NAME", "TYPE", ">QUEUES", "RETENTION", "CREATED"]);
+    for topic in topics {
+        table.row([
+            topic.name.clone(),
+            topic.message_type.clone(),
+            topic.queue_count.to_string(),
+            topic.retention(),
+            topic.created.clone(),
+        ]);
+    }
+    match table.is_empty() {
+        true => "no topics yet; create one with `raftmq topic create NAME`".to_owned(),
+        false => table.to_string(),
+    }
+}
+
+fn describe_text(description: &DescriptionView) -> String {
+    let topic = &description.topic;
+    let mut table = Table::new([">QUEUE", ">MIN OFFSET", ">MAX OFFSET", ">MESSAGES"]);
+    for queue in &description.queues {
+        table.row([
+            queue.queue_id.to_string(),
+            queue.min_offset.to_string(),
+            queue.max_offset.to_string(),
+            queue.max_offset.saturating_sub(queue.min_offset).to_string(),
+        ]);
+    }
+    let groups = match description.groups.is_empty() {
+        true => "none".to_owned(),
+        false => description.groups.join(", "),
+    };
+    format!(
+        "topic {}\n  type {}, retention {}, created {}\n  consumer groups: {groups}\n\n{table}",
+        topic.name,
+        topic.message_type,
+        topic.retention(),
+        topic.created,
+    )
+}

@@ -1,0 +1,331 @@
+//! Raft between nodes, over gRPC.
+//!
+//! Each follower has three connections: one for the pipelined stream of appends, one for heartbeats
+//! (which must not wait behind bulk data), one for snapshots. Entries travel as the frames that lie
+//! in the segment files.
+//!
+//! Not here: forwarding of client calls (`broker`).
+
+pub(crate) mod server;
+mod snapshot;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::Stream;
+use futures::StreamExt;
+use openraft::OptionalSend;
+use openraft::RaftNetworkFactory;
+use openraft::alias::SnapshotOf;
+use openraft::base::BoxFuture;
+use openraft::base::BoxStream;
+use openraft::errors::NetworkError;
+use openraft::errors::RPCError;
+use openraft::errors::ReplicationClosed;
+use openraft::errors::StreamingError;
+use openraft::errors::Unreachable;
+use openraft::network::RPCOption;
+use openraft::network::v2::RaftNetworkV2;
+use openraft::raft::AppendEntriesRequest;
+use openraft::raft::AppendEntriesResponse;
+use openraft::raft::SnapshotResponse;
+use openraft::raft::StreamAppendError;
+use openraft::raft::StreamAppendResult;
+use openraft::raft::TransferLeaderRequest;
+use openraft::raft::TransferLeaderResponse;
+use openraft::raft::VoteRequest;
+use openraft::raft::VoteResponse;
+use raftmq_proto::raftmq as wire;
+use raftmq_proto::raftmq::peer_client::PeerClient;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::commit_log::CommitLog;
+use crate::snapshot::SnapshotFiles;
+use crate::types;
+use crate::types::Node;
+use crate::types::NodeId;
+use crate::types::TypeConfig;
+use crate::types::Vote;
+
+/// Largest message between peers: one append is at most 1 MiB of frames unless a single entry is
+/// larger.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 80 << 20;
+/// Longest wait for an answer to an append while one is outstanding.
+const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes connections to peers.
+pub(crate) struct Network {
+    pub(crate) log: CommitLog,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Append,
+    Heartbeat,
+    Snapshot,
+}
+
+/// A connection to one peer.
+pub(crate) struct Connection {
+    client: PeerClient<Channel>,
+    purpose: Purpose,
+    log: CommitLog,
+}
+
+/// A client for the peer at `address` (`host:port`). Connects when first used, resolving the name
+/// anew each time.
+pub fn peer_client(address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(16 << 20);
+    Ok(PeerClient::new(endpoint.connect_lazy())
+        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX))
+}
+
+impl Network {
+    fn connect(&self, node: &Node, purpose: Purpose) -> Connection {
+        let client = match peer_client(&node.peer_address) {
+            Ok(client) => client,
+            // An address was checked when its node joined; what is no address is never reachable.
+            Err(error) => {
+                tracing::error!(address = node.peer_address, %error, "not an address");
+                PeerClient::new(Endpoint::from_static("http://0.0.0.0:1").connect_lazy())
+            }
+        };
+        Connection { client, purpose, log: self.log.clone() }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, _: NodeId, node: &Node) -> Connection {
+        self.connect(node, Purpose::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, _: NodeId, node: &Node) -> Connection {
+        self.connect(node, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, _: NodeId, node: &Node) -> Connection {
+        self.connect(node, Purpose::Snapshot)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotFiles;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let mut request = tonic::Request::new(append_to_wire(rpc));
+        request.set_timeout(option.hard_ttl());
+        let response = self.client.append_one(request).await.map_err(rpc_error)?;
+        Ok(match append_result(response.into_inner())? {
+            Ok(_) => AppendEntriesResponse::Success,
+            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if self.purpose == Purpose::Heartbeat {
+            return Box::pin(self.one_by_one(input, option));
+        }
+        Box::pin(self.pipelined(input))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(rpc, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(rpc, true, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, SnapshotFiles>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = snapshot::send(&mut self.client, &self.log, vote, snapshot);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            result = send => result,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let mut message = tonic::Request::new(wire::TransferLeaderRequest {
+            from_leader: Some(types::vote_to_wire(request.from_leader())),
+            to_node_id: *request.to_node_id(),
+            last_log_id: request.last_log_id().map(types::log_id_to_wire),
+        });
+        message.set_timeout(option.hard_ttl());
+        let response = self.client.transfer_leader(message).await.map_err(rpc_error)?.into_inner();
+        if response.refusal.is_empty() {
+            Ok(Ok(()))
+        } else {
+            Err(RPCError::Network(NetworkError::from_string(response.refusal)))
+        }
+    }
+}
+
+type AppendStream<'s> =
+    BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
+
+impl Connection {
+    async fn ask_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let mut request = tonic::Request::new(wire::VoteRequest {
+            vote: Some(types::vote_to_wire(&rpc.vote)),
+            last_log_id: rpc.last_log_id.as_ref().map(types::log_id_to_wire),
+            leadership_transfer: rpc.leadership_transfer,
+            pre_vote,
+        });
+        request.set_timeout(option.hard_ttl());
+        let response = self.client.vote(request).await.map_err(rpc_error)?.into_inner();
+        let vote = types::vote_from_wire(response.vote.unwrap_or_default());
+        let last_log_id = response.last_log_id.map(types::log_id_from_wire);
+        Ok(VoteResponse::new(vote, last_log_id, response.granted))
+    }
+
+    /// Heartbeats: a call each, so that the next one does not wait for a lost one.
+    async fn one_by_one<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> Result<AppendStream<'s>, RPCError<TypeConfig>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let client = self.client.clone();
+        let answers = input.then(move |rpc| {
+            let mut client = client.clone();
+            let mut request = tonic::Request::new(append_to_wire(rpc));
+            request.set_timeout(option.hard_ttl());
+            async move {
+                let response = client.append_one(request).await.map_err(rpc_error)?;
+                append_result(response.into_inner())
+            }
+        });
+        Ok(Box::pin(answers))
+    }
+
+    /// Bulk: one stream, many requests under way, answers in order.
+    async fn pipelined<'s, S>(&'s mut self, input: S) -> Result<AppendStream<'s>, RPCError<TypeConfig>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = sent.clone();
+        let requests = input.map(move |rpc| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            append_to_wire(rpc)
+        });
+        let answers = self.client.append(requests).await.map_err(rpc_error)?.into_inner();
+        let state = (answers, sent, 0u64, false);
+        let results = futures::stream::unfold(state, |(mut answers, sent, received, ended)| async move {
+            if ended {
+                return None;
+            }
+            let item = loop {
+                match tokio::time::timeout(APPEND_ANSWER_TIMEOUT, answers.message()).await {
+                    Ok(Ok(Some(answer))) => break append_result(answer),
+                    Ok(Ok(None)) => return None,
+                    Ok(Err(status)) => break Err(rpc_error(status)),
+                    // Nothing is owed: silence is fine. Otherwise the answer is lost.
+                    Err(_) if sent.load(Ordering::Relaxed) == received => (),
+                    Err(_) => break Err(unreachable("no answer to an append in time")),
+                }
+            };
+            let ended = item.is_err();
+            Some((item, (answers, sent, received + 1, ended)))
+        });
+        Ok(Box::pin(results))
+    }
+}
+
+pub(crate) fn append_to_wire(rpc: AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
+    let frames: Vec<_> = rpc.entries.iter().map(|entry| types::entry_frame(entry).1).collect();
+    let mut bytes = BytesMut::with_capacity(frames.iter().map(|frame| frame.len()).sum());
+    for frame in frames {
+        bytes.extend_from_slice(&frame);
+    }
+    wire::AppendRequest {
+        vote: Some(types::vote_to_wire(&rpc.vote)),
+        prev_log_id: rpc.prev_log_id.as_ref().map(types::log_id_to_wire),
+        leader_commit: rpc.leader_commit.as_ref().map(types::log_id_to_wire),
+        frames: bytes.freeze(),
+    }
+}
+
+fn append_result(
+    response: wire::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+    use wire::append_response::Result as Answer;
+    Ok(match response.result {
+        Some(Answer::Flushed(flushed)) => Ok(flushed.log_id.map(types::log_id_from_wire)),
+        Some(Answer::Conflict(id)) => {
+            Err(StreamAppendError::Conflict(types::log_id_from_wire(id)))
+        }
+        Some(Answer::HigherVote(vote)) => {
+            Err(StreamAppendError::HigherVote(types::vote_from_wire(vote)))
+        }
+        None => return Err(unreachable("an empty answer to an append")),
+    })
+}
+
+/// Makes openraft wait before it tries again; an error that lets it retry at once would spin.
+fn rpc_error(status: tonic::Status) -> RPCError<TypeConfig> {
+    unreachable(&format!("{:?}: {}", status.code(), status.message()))
+}
+
+fn unreachable(text: &str) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(text))
+}
