@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub configs: Vec<Config>,
     pub nodes: Vec<Option<Broker>>,
-    pub directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     metrics: PrometheusHandle,
 }
 
@@ -65,7 +65,7 @@ impl Cluster {
             .collect();
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let nodes = configs.iter().map(|_| None).collect();
-        let mut cluster = Self { configs, nodes, directory, metrics };
+        let mut cluster = Self { configs, nodes, _directory: directory, metrics };
         for number in 0..cluster.configs.len() {
             cluster.start_node(number).await;
         }
@@ -96,12 +96,12 @@ impl Cluster {
 
     pub async fn client(&self, number: usize) -> MessagingServiceClient<Channel> {
         let address = format!("http://{}", self.configs[number].client_advertise);
-        MessagingServiceClient::connect(address).await.unwrap()
+        MessagingServiceClient::new(connect(address).await)
     }
 
     pub async fn admin(&self, number: usize) -> AdminClient<Channel> {
         let address = format!("http://{}", self.configs[number].admin_listen);
-        AdminClient::connect(address).await.unwrap()
+        AdminClient::new(connect(address).await)
     }
 
     pub async fn status(&self, number: usize) -> Vec<wire::NodeStatusResponse> {
@@ -241,6 +241,10 @@ pub async fn ack(
 
 pub fn code(status: &Option<v2::Status>) -> v2::Code {
     status.as_ref().unwrap().code()
+}
+
+async fn connect(address: String) -> Channel {
+    tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap()
 }
 
 fn free_ports() -> [u16; 4] {

@@ -130,7 +130,7 @@ impl Segment {
     pub(super) fn read_from(&self, index: u64, bytes_max: usize) -> Result<Vec<(Frame, Bytes)>, ReadError> {
         let start = self.offset_of(index)?;
         let end = self.frames_end();
-        let mut length = (bytes_max as u64).clamp(MARK_BYTES, end.max(start + 1) - start) as usize;
+        let mut length = (bytes_max as u64).max(MARK_BYTES) as usize;
         loop {
             length = length.min((end - start) as usize);
             let mut bytes = self.read_at(start, length)?;

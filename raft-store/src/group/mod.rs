@@ -137,8 +137,7 @@ impl Member {
 pub struct RaftGroup {
     member: Arc<Member>,
     leadership: watch::Receiver<Leadership>,
-    // Dropped last, and not from within itself.
-    runtime: Option<tokio::runtime::Runtime>,
+    _runtime: RaftRuntime,
     peer_address: SocketAddr,
 }
 
@@ -177,11 +176,8 @@ impl RaftGroup {
             StateMachine::new(shared.clone(), machine(shared.clone()), tables, snapshots)?;
         let log_store = LogStore::new(log.clone(), incoming.clone());
 
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RAFT_THREADS)
-            .thread_name("raft")
-            .enable_all()
-            .build()?;
+        let raft_runtime = RaftRuntime::new()?;
+        let runtime = raft_runtime.handle.clone();
         let raft_config = Arc::new(raft_config(&config)?);
         let network = Network { log: log.clone() };
         let node_id = config.node_id;
@@ -200,7 +196,7 @@ impl RaftGroup {
             log,
             shared,
             incoming,
-            runtime: runtime.handle().clone(),
+            runtime: runtime.clone(),
             admitted: AtomicBool::new(!fresh),
             changing: tokio::sync::Mutex::new(()),
         });
@@ -211,7 +207,7 @@ impl RaftGroup {
         }
         runtime.spawn(membership::keep(member.clone()));
         runtime.spawn(watchdog::watch_disk(member.clone()));
-        Ok(Self { member, leadership, runtime: Some(runtime), peer_address })
+        Ok(Self { member, leadership, _runtime: raft_runtime, peer_address })
     }
 
     /// Where peers are served.
@@ -230,7 +226,7 @@ impl RaftGroup {
     }
 
     /// Ends the node: hands leadership over when it has it, then stops Raft.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
         self.handle().hand_over().await;
         let raft = self.member.raft.clone();
         if let Err(error) = raft.shutdown().await {
@@ -240,13 +236,27 @@ impl RaftGroup {
         if let Err(error) = self.member.shared.store.flush() {
             tracing::warn!(%error, "could not flush the tables");
         }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
-impl Drop for RaftGroup {
+/// Raft's own threads. Can be dropped anywhere: a plain runtime must not be dropped by a task.
+struct RaftRuntime {
+    handle: tokio::runtime::Handle,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl RaftRuntime {
+    fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RAFT_THREADS)
+            .thread_name("raft")
+            .enable_all()
+            .build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for RaftRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
