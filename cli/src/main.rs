@@ -5,7 +5,6 @@ mod commands;
 mod config;
 mod exit;
 mod logging;
-mod node;
 mod output;
 mod quantity;
 mod recorder;

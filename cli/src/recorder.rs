@@ -33,7 +33,8 @@ pub fn install() -> Result<PrometheusHandle, Failure> {
         .and_then(|builder| builder.set_buckets_for_metric(suffix("_latency"), &MILLISECONDS))
         .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), &BYTES))
         .and_then(|builder| builder.set_buckets_for_metric(suffix("_size"), &BYTES))
-        .and_then(|builder| builder.set_buckets_for_metric(suffix("_count"), &COUNTS))
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_per_entry"), &COUNTS))
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_per_flush"), &COUNTS))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::failed(format!("could not set up metrics: {error}")))?;
     let upkeep = handle.clone();

@@ -1,12 +1,12 @@
 //! `raftmq broker`.
 
 use clap::Args;
+use raftmq_broker::Broker;
 
 use crate::config::BrokerKeys;
 use crate::config::ConfigArgs;
 use crate::config::broker_to_file;
 use crate::exit::Failure;
-use crate::node::Broker;
 use crate::output;
 use crate::recorder;
 use crate::stop;

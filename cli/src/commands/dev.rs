@@ -9,12 +9,12 @@ use clap::Args;
 use futures::future::join_all;
 use futures::future::select_all;
 use futures::future::try_join_all;
+use raftmq_broker::Broker;
+use raftmq_broker::Config;
+use raftmq_broker::Member;
 use raftmq_namesrv::NameServer;
 
 use crate::exit::Failure;
-use crate::node::Broker;
-use crate::node::Config;
-use crate::node::Member;
 use crate::output;
 use crate::recorder;
 use crate::stop;

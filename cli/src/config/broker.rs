@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
+use raftmq_broker::Config;
+use raftmq_broker::FlushMode;
+use raftmq_broker::Member;
+use raftmq_broker::Timing;
+use raftmq_listener::Tls;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -18,10 +23,6 @@ use super::tls;
 use super::to_toml;
 use super::without_blanks;
 use crate::exit::Failure;
-use crate::node::Config;
-use crate::node::FlushMode;
-use crate::node::Member;
-use crate::node::Timing;
 
 /// What a broker node can be told. All unset is a group of one on loopback.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -114,10 +115,6 @@ pub struct BrokerKeys {
     /// Longest such silence, and the length of the leader's lease [default: 600]
     #[arg(long, env = "RAFTMQ_ELECTION_MAX_MS", value_name = "MS")]
     pub election_max_ms: Option<u64>,
-
-    /// How long message ids are remembered to recognize a repeated send [default: 600000]
-    #[arg(long, env = "RAFTMQ_DEDUP_WINDOW_MS", value_name = "MS")]
-    pub dedup_window_ms: Option<u64>,
 }
 
 /// What must have happened before a message is acknowledged.
@@ -139,7 +136,7 @@ impl BrokerKeys {
             client_listen, client_advertise, peer_listen, admin_listen, http_listen, name_servers,
             tls, tls_certificate, tls_key,
             flush, segment_bytes, retention_ms, retention_bytes, retention_interval_ms,
-            heartbeat_ms, election_min_ms, election_max_ms, dedup_window_ms,
+            heartbeat_ms, election_min_ms, election_max_ms,
         ))
     }
 
@@ -167,18 +164,13 @@ impl BrokerKeys {
             admin_listen: self.admin_listen.clone().unwrap_or(defaults.admin_listen),
             http_listen: self.http_listen.clone().unwrap_or(defaults.http_listen),
             name_servers: self.name_servers.clone().map_or(defaults.name_servers, without_blanks),
-            tls: crate::node::tls(tls(
-                self.tls,
-                self.tls_certificate.clone(),
-                self.tls_key.clone(),
-            )?),
+            tls: broker_tls(tls(self.tls, self.tls_certificate.clone(), self.tls_key.clone())?),
             flush: self.flush.map_or(defaults.flush, Flush::mode),
             segment_bytes: self.segment_bytes.unwrap_or(defaults.segment_bytes),
             retention: ms(self.retention_ms, defaults.retention),
             retention_bytes: self.retention_bytes.unwrap_or(defaults.retention_bytes),
             retention_interval: ms(self.retention_interval_ms, defaults.retention_interval),
             timing: self.timing(defaults.timing),
-            dedup_window: ms(self.dedup_window_ms, defaults.dedup_window),
         };
         check(&config)?;
         Ok(config)
@@ -204,7 +196,7 @@ impl Flush {
 
 /// The configuration as TOML, every key spelled out.
 pub fn to_file(config: &Config) -> Result<String, Failure> {
-    let (tls, tls_certificate, tls_key) = super::tls_keys(&crate::node::listener_tls(&config.tls));
+    let (tls, tls_certificate, tls_key) = super::tls_keys(&listener_tls(&config.tls));
     let member = |member: &Member| format!("{}={}", member.node_id, member.peer_address);
     let ms = |duration: Duration| Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     to_toml(&BrokerKeys {
@@ -233,8 +225,23 @@ pub fn to_file(config: &Config) -> Result<String, Failure> {
         heartbeat_ms: ms(config.timing.heartbeat),
         election_min_ms: ms(config.timing.election_min),
         election_max_ms: ms(config.timing.election_max),
-        dedup_window_ms: ms(config.dedup_window),
     })
+}
+
+fn broker_tls(tls: Tls) -> raftmq_broker::Tls {
+    match tls {
+        Tls::Off => raftmq_broker::Tls::Off,
+        Tls::SelfSigned => raftmq_broker::Tls::SelfSigned,
+        Tls::Files { certificate, key } => raftmq_broker::Tls::Files { certificate, key },
+    }
+}
+
+fn listener_tls(tls: &raftmq_broker::Tls) -> Tls {
+    match tls.clone() {
+        raftmq_broker::Tls::Off => Tls::Off,
+        raftmq_broker::Tls::SelfSigned => Tls::SelfSigned,
+        raftmq_broker::Tls::Files { certificate, key } => Tls::Files { certificate, key },
+    }
 }
 
 fn ms(value: Option<u64>, default: Duration) -> Duration {

@@ -41,13 +41,11 @@ export async function run(options) {
 async function consumePush({ group, topic }, clients, journal, stop) {
   const onMessage = (message) => journal.add(message, { acked: true });
   await untilItWorks(journal, stop, () => clients.pushConsumer(group, topic, onMessage));
-  console.log('READY');
 }
 
 async function consumeSimple({ group, topic }, clients, journal, stop) {
   const start = () => clients.simpleConsumer(group, topic);
   const consumer = await untilItWorks(journal, stop, start);
-  console.log('READY');
   const receivers = Array.from({ length: RECEIVERS }, () => receive(consumer, journal, stop));
   await Promise.all(receivers);
 }
@@ -55,7 +53,9 @@ async function consumeSimple({ group, topic }, clients, journal, stop) {
 async function untilItWorks(journal, stop, start) {
   while (!stop.aborted) {
     try {
-      return await start();
+      const consumer = await start();
+      console.log('READY');
+      return consumer;
     } catch (error) {
       journal.error('start', error);
       await sleep(RETRY_MS, stop);

@@ -47,14 +47,12 @@ def consume_push(arguments, clients, journal, stop):
 
     subscription = (arguments.group, arguments.topic, on_message)
     start_until_it_works(journal, stop, clients.push_consumer, *subscription)
-    print("READY", flush=True)
     stop.wait()
 
 
 def consume_simple(arguments, clients, journal, stop):
     subscription = (arguments.group, arguments.topic)
     consumer = start_until_it_works(journal, stop, clients.simple_consumer, *subscription)
-    print("READY", flush=True)
     receivers = [
         threading.Thread(target=receive_until, args=(stop, consumer, journal), daemon=True)
         for _ in range(RECEIVERS)
@@ -69,7 +67,9 @@ def consume_simple(arguments, clients, journal, stop):
 def start_until_it_works(journal, stop, start, *subscription):
     while not stop.is_set():
         try:
-            return start(*subscription)
+            consumer = start(*subscription)
+            print("READY", flush=True)
+            return consumer
         except Exception as error:
             journal.error("start", error)
             stop.wait(RETRY_SECONDS)
