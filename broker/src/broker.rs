@@ -90,8 +90,7 @@ impl Broker {
         let state = Arc::new(RwLock::new(State::default()));
         let applier = Applier::new(state.clone());
         let events = applier.events();
-        let group =
-            RaftGroup::start(group_config(&config), |_| Box::new(applier), peers).await?;
+        let group = RaftGroup::start(group_config(&config), |_| Box::new(applier), peers).await?;
         let proposer = Proposer::start(group.handle(), state.clone());
         let node = Node {
             config: config.clone(),
@@ -167,11 +166,8 @@ impl Broker {
 }
 
 fn group_config(config: &Config) -> GroupConfig {
-    let members = config
-        .members
-        .iter()
-        .map(|member| (member.node_id, member.peer_address.clone()))
-        .collect();
+    let members =
+        config.members.iter().map(|member| (member.node_id, member.peer_address.clone())).collect();
     GroupConfig {
         cluster: config.cluster.clone(),
         group: config.group.clone(),
@@ -199,10 +195,9 @@ async fn client_listener(config: &Config) -> Result<Listener, StartError> {
     let tls = match &config.tls {
         Tls::Off => raftmq_listener::Tls::Off,
         Tls::SelfSigned => raftmq_listener::Tls::SelfSigned,
-        Tls::Files { certificate, key } => raftmq_listener::Tls::Files {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        },
+        Tls::Files { certificate, key } => {
+            raftmq_listener::Tls::Files { certificate: certificate.clone(), key: key.clone() }
+        }
     };
     let names = [config.client_advertise.clone()];
     let tls = tls.server_config(&names)?;
@@ -249,9 +244,8 @@ async fn serve_clients(node: Node, listener: Listener, stop: CancellationToken) 
     {
         server = server.add_service(reflection);
     }
-    let served = server
-        .serve_with_incoming_shutdown(listener.into_incoming(), stop.cancelled_owned())
-        .await;
+    let served =
+        server.serve_with_incoming_shutdown(listener.into_incoming(), stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "clients are no longer served");
     }

@@ -261,7 +261,10 @@ mod tests {
 
     #[test]
     fn records_lie_where_the_decoder_says() {
-        let send = Send { topic_id: 3, messages: vec![message(0, "a", b"one"), message(1, "bc", b"two!")] };
+        let send = Send {
+            topic_id: 3,
+            messages: vec![message(0, "a", b"one"), message(1, "bc", b"two!")],
+        };
         let ack = Command::Ack(wire::Ack { receipt: None });
         let entry = encode_entry(77, &[encode(&ack), encode(&Command::Send(send))]);
         let (time_ms, commands) = decode_entry(&entry).unwrap();

@@ -96,7 +96,8 @@ fn connections(node: &Node) {
 fn lag(node: &Node, state: &state::State) {
     let now_ms = now_ms();
     for (ids, consumption) in &state.consumptions {
-        let (Some(group), Some(topic)) = (state.groups.get(&ids.0), state.topics.get(&ids.1)) else {
+        let (Some(group), Some(topic)) = (state.groups.get(&ids.0), state.topics.get(&ids.1))
+        else {
             continue;
         };
         let (mut ready, mut inflight) = (0, 0);

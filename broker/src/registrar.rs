@@ -51,8 +51,7 @@ async fn register(node: &Node, name_server: &str) -> Result<(), String> {
         .connect_timeout(TIMEOUT)
         .timeout(TIMEOUT);
     let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
-    let request =
-        RegisterRequest { route: Some(node.route()), ttl_ms: TTL.as_millis() as u64 };
+    let request = RegisterRequest { route: Some(node.route()), ttl_ms: TTL.as_millis() as u64 };
     let answer = NameServerClient::new(channel)
         .register(request)
         .await

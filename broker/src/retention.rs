@@ -37,8 +37,7 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 
 /// At the leader: proposes what goes, if anything does.
 async fn decide(node: &Node) {
-    let dead_letters_before_ms =
-        now_ms().saturating_sub(node.config.retention.as_millis() as u64);
+    let dead_letters_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
     let before_log_index = cut(node, dead_letters_before_ms);
     if before_log_index <= node.state.read().trimmed_before {
         return;

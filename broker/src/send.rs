@@ -46,14 +46,13 @@ pub(crate) async fn send(node: &Node, parsed: &Parsed) -> Result<v2::SendMessage
     };
     let repeated = sent.iter().filter(|sent| sent.repeated).count() as u64;
     count(node, parsed, repeated);
-    let entries = sent.into_iter().zip(&parsed.message_ids).map(|(sent, message_id)| {
-        v2::SendResultEntry {
+    let entries =
+        sent.into_iter().zip(&parsed.message_ids).map(|(sent, message_id)| v2::SendResultEntry {
             status: Some(status::ok()),
             message_id: message_id.clone(),
             offset: sent.offset as i64,
             ..Default::default()
-        }
-    });
+        });
     Ok(v2::SendMessageResponse { status: Some(status::ok()), entries: entries.collect() })
 }
 

@@ -49,10 +49,8 @@ async fn look(node: &Node) {
         node.lanes.wake_lane(ids);
     }
     if !due.renew.is_empty() {
-        let command = Command::Renew(wire::Renew {
-            receipts: due.renew,
-            visible_at_ms: now_ms + RENEWAL_MS,
-        });
+        let command =
+            Command::Renew(wire::Renew { receipts: due.renew, visible_at_ms: now_ms + RENEWAL_MS });
         // What is not renewed now is looked at again.
         let _ = node.proposer.propose(&command).await;
     }

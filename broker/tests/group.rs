@@ -1,5 +1,6 @@
 //! A group of three real nodes: any node answers, the replicas agree, nodes come and go.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 #![allow(missing_docs)]
 
 mod cluster;
@@ -16,7 +17,13 @@ use raftmq_proto::v2::Code;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Receives and acknowledges until `count` different bodies came; returns all bodies received.
-async fn drain(cluster: &Cluster, number: usize, topic: &str, group: &str, count: usize) -> Vec<String> {
+async fn drain(
+    cluster: &Cluster,
+    number: usize,
+    topic: &str,
+    group: &str,
+    count: usize,
+) -> Vec<String> {
     let mut client = cluster.client(number).await;
     let mut bodies = Vec::new();
     for _ in 0..count + 20 {
@@ -153,9 +160,9 @@ async fn a_node_that_was_away_longer_than_the_log_reaches_back_gets_a_snapshot()
 async fn voter(cluster: &Cluster, number: usize) {
     wait_for(async || {
         let statuses = cluster.status(number).await;
-        statuses.iter().any(|status| {
-            status.node_id == number as u64 + 1 && status.membership == "voter"
-        })
+        statuses
+            .iter()
+            .any(|status| status.node_id == number as u64 + 1 && status.membership == "voter")
     })
     .await;
 }

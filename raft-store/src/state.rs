@@ -168,7 +168,8 @@ impl StateStore {
         match self.get(MEMBERSHIP_KEY) {
             None => Ok(StoredMembership::default()),
             Some(bytes) => {
-                let stored = wire::StoredMembership::decode(&bytes[..]).map_err(io::Error::other)?;
+                let stored =
+                    wire::StoredMembership::decode(&bytes[..]).map_err(io::Error::other)?;
                 types::stored_membership_from_wire(stored)
             }
         }

@@ -43,8 +43,7 @@ pub(crate) type LogId = LogIdOf<TypeConfig>;
 pub(crate) type Vote = VoteOf<TypeConfig>;
 pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;
 pub(crate) type Membership = openraft::Membership<u64, Node>;
-type CommittedLeaderId =
-    <<TypeConfig as RaftTypeConfig>::LeaderId as RaftLeaderId>::Committed;
+type CommittedLeaderId = <<TypeConfig as RaftTypeConfig>::LeaderId as RaftLeaderId>::Committed;
 
 /// Body of an entry: commands of the broker, opaque here.
 #[derive(Clone, PartialEq, Eq)]
@@ -108,9 +107,7 @@ pub(crate) fn entry_frame(entry: &Entry) -> (LogPosition, Bytes) {
     let LogPosition { term, index } = position(&entry.log_id);
     let frame = match &entry.payload {
         EntryPayload::Blank => format::encode_frame(term, index, FrameKind::Blank, &[]),
-        EntryPayload::Normal(body) => {
-            format::encode_frame(term, index, FrameKind::Normal, &body.0)
-        }
+        EntryPayload::Normal(body) => format::encode_frame(term, index, FrameKind::Normal, &body.0),
         EntryPayload::Membership(membership) => {
             let body = membership_to_wire(membership).encode_to_vec();
             format::encode_frame(term, index, FrameKind::Membership, &body)
@@ -124,8 +121,7 @@ pub(crate) fn frame_entry(frame: Frame) -> io::Result<Entry> {
         FrameKind::Blank => EntryPayload::Blank,
         FrameKind::Normal => EntryPayload::Normal(Body(frame.body)),
         FrameKind::Membership => {
-            let membership =
-                wire::Membership::decode(frame.body).map_err(io::Error::other)?;
+            let membership = wire::Membership::decode(frame.body).map_err(io::Error::other)?;
             EntryPayload::Membership(membership_from_wire(membership)?)
         }
     };

@@ -1,5 +1,7 @@
 //! openraft's own conformance suite for storage, on real files.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,8 +49,7 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Builder {
     async fn build(
         &self,
-    ) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>>
-    {
+    ) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let log = CommitLog::open(LogConfig {
             directory: directory.path().join("log"),

@@ -273,8 +273,7 @@ async fn give_back(node: &Node, ids: (u32, u32), grant: &Granted) {
 }
 
 async fn consume(node: &Node, ids: (u32, u32), grant: &Granted) {
-    let command =
-        crate::command::Command::Ack(wire::Ack { receipt: Some(receipt(ids, grant)) });
+    let command = crate::command::Command::Ack(wire::Ack { receipt: Some(receipt(ids, grant)) });
     submit_and_forget(node, &command).await;
 }
 

@@ -381,13 +381,20 @@ fn peek(
         }
         let from = request.offset.unwrap_or_else(|| queue.max.saturating_sub(count)).max(queue.min);
         let mut units = Vec::new();
-        state::units(node.group.store(), topic.record.id, queue_id, from, queue.max, |offset, unit| {
-            units.push((offset, unit));
-            (units.len() as u64) < count
-        });
+        state::units(
+            node.group.store(),
+            topic.record.id,
+            queue_id,
+            from,
+            queue.max,
+            |offset, unit| {
+                units.push((offset, unit));
+                (units.len() as u64) < count
+            },
+        );
         for (offset, unit) in units {
-            let message = receive::read(node, &unit)
-                .map_err(|error| Status::data_loss(error.to_string()))?;
+            let message =
+                receive::read(node, &unit).map_err(|error| Status::data_loss(error.to_string()))?;
             messages.push(receive::placed(message, &resource, queue_id, offset, &unit));
         }
     }

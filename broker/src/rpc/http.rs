@@ -43,9 +43,7 @@ async fn alive(State(sources): State<Sources>) -> (StatusCode, String) {
 
 async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
     match &*sources.node.leadership.borrow() {
-        Leadership::None => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the group has no leader".to_owned())
-        }
+        Leadership::None => (StatusCode::SERVICE_UNAVAILABLE, "the group has no leader".to_owned()),
         Leadership::Local { term } => (StatusCode::OK, format!("leading in term {term}")),
         Leadership::Remote { node_id, term, .. } => {
             (StatusCode::OK, format!("following node {node_id} in term {term}"))

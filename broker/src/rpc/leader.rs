@@ -49,8 +49,15 @@ pub(crate) enum Target {
 #[derive(Clone)]
 pub(crate) struct LeaderRouter {
     node: Node,
-    channels: Arc<Mutex<HashMap<String, (Vec<Channel>, usize)>>>,
+    /// By client address of the leader.
+    channels: Arc<Mutex<HashMap<String, Channels>>>,
     places: Arc<Semaphore>,
+}
+
+/// Connections to one node, used in turn.
+struct Channels {
+    made: Vec<Channel>,
+    next: usize,
 }
 
 /// When a request must be answered, and whether it was relayed already.
@@ -136,7 +143,8 @@ impl LeaderRouter {
                 return Err(not_leading(&self.node));
             }
             // Held until there is news, or for a moment when the failure was only passing.
-            let pause = if matches!(known, Leadership::None) { ANSWER_BEFORE } else { RETRY_INTERVAL };
+            let pause =
+                if matches!(known, Leadership::None) { ANSWER_BEFORE } else { RETRY_INTERVAL };
             let until = give_up.min(Instant::now() + pause);
             tokio::select! {
                 _ = leadership.changed() => (),
@@ -171,11 +179,11 @@ impl LeaderRouter {
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20);
             let made = (0..CHANNELS).map(|_| endpoint.connect_lazy()).collect();
-            channels.insert(address.to_owned(), (made, 0));
+            channels.insert(address.to_owned(), Channels { made, next: 0 });
         }
-        let (made, next) = channels.get_mut(address)?;
-        *next = (*next + 1) % made.len();
-        let client = MessagingServiceClient::new(made[*next].clone())
+        let channels = channels.get_mut(address)?;
+        channels.next = (channels.next + 1) % channels.made.len();
+        let client = MessagingServiceClient::new(channels.made[channels.next].clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Some(client)

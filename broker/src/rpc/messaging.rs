@@ -297,10 +297,7 @@ impl MessagingService {
 }
 
 /// A receive, checked.
-fn parse_receive(
-    message: &v2::ReceiveMessageRequest,
-    client_id: &str,
-) -> Result<Receive, Refusal> {
+fn parse_receive(message: &v2::ReceiveMessageRequest, client_id: &str) -> Result<Receive, Refusal> {
     let queue = message.message_queue.clone().unwrap_or_default();
     check_names(queue.topic.as_ref(), message.group.as_ref())?;
     let invisible = if message.auto_renew {
@@ -318,10 +315,7 @@ fn parse_receive(
     })
 }
 
-fn invisible(
-    duration: Option<prost_types::Duration>,
-    min: Duration,
-) -> Result<Duration, Refusal> {
+fn invisible(duration: Option<prost_types::Duration>, min: Duration) -> Result<Duration, Refusal> {
     let duration = Duration::try_from(duration.unwrap_or_default()).unwrap_or(Duration::MAX);
     if (min..=INVISIBLE_MAX).contains(&duration) {
         return Ok(duration);
@@ -376,10 +370,7 @@ fn now() -> prost_types::Timestamp {
     std::time::SystemTime::now().into()
 }
 
-fn check_names(
-    topic: Option<&v2::Resource>,
-    group: Option<&v2::Resource>,
-) -> Result<(), Refusal> {
+fn check_names(topic: Option<&v2::Resource>, group: Option<&v2::Resource>) -> Result<(), Refusal> {
     names::topic(topic.map_or("", |topic| &topic.name)).map_err(status::illegal_topic)?;
     names::consumer_group(group.map_or("", |group| &group.name)).map_err(status::illegal_group)
 }
@@ -456,10 +447,7 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
         &self,
         request: Request<v2::HeartbeatRequest>,
     ) -> Result<Response<v2::HeartbeatResponse>, Status> {
-        answer!(
-            self.heartbeat(&request),
-            ("heartbeat", |status| v2::HeartbeatResponse { status })
-        )
+        answer!(self.heartbeat(&request), ("heartbeat", |status| v2::HeartbeatResponse { status }))
     }
 
     async fn send_message(
@@ -633,4 +621,3 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
         Ok(Response::new(v2::SyncLiteSubscriptionResponse { status }))
     }
 }
-

@@ -29,8 +29,7 @@ const LITE_SUBSCRIPTIONS_MAX: i32 = 2000;
 const LITE_TOPIC_CHARS_MAX: i32 = 64;
 
 /// What goes back to a client.
-pub(crate) type Answers =
-    Pin<Box<dyn Stream<Item = Result<v2::TelemetryCommand, Status>> + Send>>;
+pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<v2::TelemetryCommand, Status>> + Send>>;
 
 /// A stream that only says why.
 pub(crate) fn refused(refusal: &Refusal) -> Answers {

@@ -138,7 +138,8 @@ pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Pars
         let message_type = check(&message, origin)?;
         bytes += message.body.len();
         if bytes > REQUEST_BYTES_MAX {
-            let text = format!("the bodies of a request add up to more than {REQUEST_BYTES_MAX} bytes");
+            let text =
+                format!("the bodies of a request add up to more than {REQUEST_BYTES_MAX} bytes");
             return Err(Refusal::new(Code::PayloadTooLarge, text));
         }
         let properties = message.system_properties.clone().unwrap_or_default();
@@ -248,7 +249,8 @@ fn property_bytes(message: &v2::Message, properties: &v2::SystemProperties) -> R
 fn recovery(properties: &v2::SystemProperties) -> Result<(), Refusal> {
     let seconds = properties.orphaned_transaction_recovery_duration.map_or(0, |d| d.seconds);
     if seconds > RECOVERY_MAX_S {
-        let text = format!("a recovery duration of {seconds} s; at most {RECOVERY_MAX_S} are taken");
+        let text =
+            format!("a recovery duration of {seconds} s; at most {RECOVERY_MAX_S} are taken");
         return Err(Refusal::new(Code::BadRequest, text));
     }
     Ok(())

@@ -297,7 +297,8 @@ impl Step<'_> {
     }
 
     fn add_topic(&mut self, state: &mut State, record: wire::TopicRecord) -> wire::TopicRecord {
-        let record = wire::TopicRecord { id: state.next_topic_id, created_ms: self.time_ms, ..record };
+        let record =
+            wire::TopicRecord { id: state.next_topic_id, created_ms: self.time_ms, ..record };
         state.next_topic_id += 1;
         self.batch.put(&keys::key(table::TOPIC, &[record.id]), &record.encode_to_vec());
         state.topic_ids.insert(record.name.clone(), record.id);
@@ -315,7 +316,8 @@ impl Step<'_> {
             let prefix = keys::key(table, &[id]);
             self.batch.delete_range(&prefix, &keys::end_of(&prefix));
         }
-        let consumed: Vec<_> = state.consumptions.keys().filter(|ids| ids.1 == id).copied().collect();
+        let consumed: Vec<_> =
+            state.consumptions.keys().filter(|ids| ids.1 == id).copied().collect();
         for ids in consumed {
             self.remove_consumption(state, ids);
         }
@@ -345,7 +347,8 @@ impl Step<'_> {
         let id = state.group_ids.remove(name).ok_or(Rejection::GroupNotFound)?;
         state.groups.remove(&id);
         self.batch.delete(&keys::key(table::GROUP, &[id]));
-        let consumed: Vec<_> = state.consumptions.keys().filter(|ids| ids.0 == id).copied().collect();
+        let consumed: Vec<_> =
+            state.consumptions.keys().filter(|ids| ids.0 == id).copied().collect();
         for ids in consumed {
             self.remove_consumption(state, ids);
         }
@@ -372,8 +375,7 @@ impl Step<'_> {
 
     fn checkout(&mut self, state: &mut State, command: &wire::Checkout) -> Outcome {
         let ids = (command.group_id, command.topic_id);
-        let queue_count =
-            state.topics.get(&ids.1).ok_or(Rejection::TopicNotFound)?.queues.len();
+        let queue_count = state.topics.get(&ids.1).ok_or(Rejection::TopicNotFound)?.queues.len();
         if !state.groups.contains_key(&ids.0) {
             return Err(Rejection::GroupNotFound);
         }
@@ -618,9 +620,9 @@ impl Step<'_> {
             self.trim_topic(state, topic_id, before, command.dead_letters_before_ms);
         }
         // Only whole buckets that end before the time, so that nothing within the window goes.
-        let buckets_before = command.dead_letters_before_ms.min(
-            self.time_ms.saturating_sub(DEDUP_WINDOW_MS),
-        ) / keys::BUCKET_MS;
+        let buckets_before =
+            command.dead_letters_before_ms.min(self.time_ms.saturating_sub(DEDUP_WINDOW_MS))
+                / keys::BUCKET_MS;
         self.batch.delete_range(
             &[table::MESSAGE_ID],
             &keys::key(table::MESSAGE_ID, &[buckets_before as u32]),
@@ -680,7 +682,8 @@ impl Step<'_> {
             state.consumptions.keys().filter(|ids| ids.1 == topic_id).copied().collect();
         for ids in groups {
             let progress = state.consumption(ids).queue(queue_id as usize);
-            let lost: Vec<u64> = progress.inflight.range(..min).map(|(offset, _)| *offset).collect();
+            let lost: Vec<u64> =
+                progress.inflight.range(..min).map(|(offset, _)| *offset).collect();
             if progress.next_offset < min {
                 progress.next_offset = min;
                 let key = keys::key(table::PROGRESS, &[ids.0, ids.1, queue_id]);

@@ -139,8 +139,7 @@ impl Cluster {
             last = self.status(up).await;
             let first = &last[0];
             let same = last.iter().all(|status| {
-                (status.applied_index, status.state_hash)
-                    == (first.applied_index, first.state_hash)
+                (status.applied_index, status.state_hash) == (first.applied_index, first.state_hash)
             });
             if same && last.len() == self.nodes.iter().flatten().count() {
                 return;

@@ -289,12 +289,8 @@ impl CommitLog {
     ) -> io::Result<()> {
         let bytes: usize = frames.iter().map(|(_, frame)| frame.len()).sum();
         let permits = (bytes / PERMIT_BYTES + 1).min(UNFLUSHED_BYTES_MAX / PERMIT_BYTES) as u32;
-        let permit = self
-            .unflushed
-            .clone()
-            .acquire_many_owned(permits)
-            .await
-            .map_err(io::Error::other)?;
+        let permit =
+            self.unflushed.clone().acquire_many_owned(permits).await.map_err(io::Error::other)?;
         {
             let mut view = self.shared.view.write();
             for (position, frame) in &frames {
@@ -431,8 +427,8 @@ impl CommitLog {
                     Some(tail) => {
                         let raw = tail.bytes.clone();
                         // Checked when it was encoded or received.
-                        let frame = format::decode_frame(&mut raw.clone())
-                            .map_err(io::Error::other)?;
+                        let frame =
+                            format::decode_frame(&mut raw.clone()).map_err(io::Error::other)?;
                         bytes += raw.len();
                         next += 1;
                         frames.push((frame, raw));

@@ -51,7 +51,10 @@ pub(super) fn open_segments(
     for (number, (first_index, path)) in paths.into_iter().enumerate() {
         let is_last = number + 1 == count;
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        if is_last && file.metadata()?.len() < SEGMENT_HEADER_BYTES && !synced.reaches(first_index, 0) {
+        if is_last
+            && file.metadata()?.len() < SEGMENT_HEADER_BYTES
+            && !synced.reaches(first_index, 0)
+        {
             // Created, but not a single frame was acknowledged from it.
             drop(file);
             std::fs::remove_file(&path)?;

@@ -127,7 +127,11 @@ impl Segment {
     }
 
     /// Frames from `index` on, whole and checked, at least one and until about `bytes_max`.
-    pub(super) fn read_from(&self, index: u64, bytes_max: usize) -> Result<Vec<(Frame, Bytes)>, ReadError> {
+    pub(super) fn read_from(
+        &self,
+        index: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(Frame, Bytes)>, ReadError> {
         let start = self.offset_of(index)?;
         let end = self.frames_end();
         let mut length = (bytes_max as u64).max(MARK_BYTES) as usize;

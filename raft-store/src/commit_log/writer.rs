@@ -42,14 +42,28 @@ pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// One thing to be made durable.
 pub(super) enum Operation {
-    Append { frames: Vec<(u64, Bytes)>, done: Done },
-    StoreMeta { meta: Meta, done: Done },
+    Append {
+        frames: Vec<(u64, Bytes)>,
+        done: Done,
+    },
+    StoreMeta {
+        meta: Meta,
+        done: Done,
+    },
     /// Drops every entry from this index on.
-    Truncate { from_index: u64, done: Done },
+    Truncate {
+        from_index: u64,
+        done: Done,
+    },
     /// Drops every entry; the next append begins a new segment.
-    Clear { done: Done },
+    Clear {
+        done: Done,
+    },
     /// Deletes whole segments that end before this index.
-    DeleteBefore { index: u64, done: Done },
+    DeleteBefore {
+        index: u64,
+        done: Done,
+    },
 }
 
 /// State of the writer thread.
@@ -136,9 +150,8 @@ impl Writer {
                 (self.delete(|_| true), done)
             }
             Operation::DeleteBefore { index, done } => {
-                let result = self.delete(|segment| {
-                    segment.sealed().is_some() && segment.next_index() <= index
-                });
+                let result = self
+                    .delete(|segment| segment.sealed().is_some() && segment.next_index() <= index);
                 (result, done)
             }
         };
@@ -204,11 +217,8 @@ impl Writer {
         let path = config.directory.join(segment::file_name(first_index));
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        let header = SegmentHeader {
-            node_id: config.node_id,
-            first_index,
-            group_hash: config.group_hash,
-        };
+        let header =
+            SegmentHeader { node_id: config.node_id, first_index, group_hash: config.group_hash };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_data()?;
         File::open(&config.directory)?.sync_all()?;
@@ -291,7 +301,8 @@ fn write_vectored(file: &File, mut offset: u64, frames: &[(u64, Bytes)]) -> io::
     use std::io::Write;
     // A few large writes instead of one a frame; 64 slices are well below the kernel's limit.
     for group in frames.chunks(64) {
-        let mut slices: Vec<IoSlice<'_>> = group.iter().map(|(_, frame)| IoSlice::new(frame)).collect();
+        let mut slices: Vec<IoSlice<'_>> =
+            group.iter().map(|(_, frame)| IoSlice::new(frame)).collect();
         let total: usize = group.iter().map(|(_, frame)| frame.len()).sum();
         let mut file = file;
         file.seek(SeekFrom::Start(offset))?;

@@ -116,7 +116,11 @@ async fn look_around(member: &Member) -> Surroundings {
             Err(_) => missing.push(address),
         }
     }
-    if missing.is_empty() { Surroundings::AllEmpty { nodes } } else { Surroundings::Unknown { missing } }
+    if missing.is_empty() {
+        Surroundings::AllEmpty { nodes }
+    } else {
+        Surroundings::Unknown { missing }
+    }
 }
 
 async fn found(member: &Member, nodes: Vec<(u64, Node)>) {

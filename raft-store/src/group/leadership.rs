@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
-use openraft::ReadPolicy;
 use tokio::sync::watch;
 
 use super::Member;

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::Raft;
+use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::errors::RaftError;
-use openraft::SnapshotPolicy;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_server::PeerServer;
 use tokio::net::TcpListener;
@@ -540,7 +540,8 @@ fn serve_peers(member: &Arc<Member>, listener: std::net::TcpListener) -> Result<
     let _inside = member.runtime.enter();
     let listener = TcpListener::from_std(listener)?;
     member.runtime.spawn(async move {
-        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming =
+            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20)

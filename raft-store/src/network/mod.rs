@@ -212,8 +212,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     }
 }
 
-type AppendStream<'s> =
-    BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
+type AppendStream<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
 
 impl Connection {
     async fn ask_vote(
@@ -258,7 +257,10 @@ impl Connection {
     }
 
     /// Bulk: one stream, many requests under way, answers in order.
-    async fn pipelined<'s, S>(&'s mut self, input: S) -> Result<AppendStream<'s>, RPCError<TypeConfig>>
+    async fn pipelined<'s, S>(
+        &'s mut self,
+        input: S,
+    ) -> Result<AppendStream<'s>, RPCError<TypeConfig>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
@@ -270,23 +272,24 @@ impl Connection {
         });
         let answers = self.client.append(requests).await.map_err(rpc_error)?.into_inner();
         let state = (answers, sent, 0u64, false);
-        let results = futures::stream::unfold(state, |(mut answers, sent, received, ended)| async move {
-            if ended {
-                return None;
-            }
-            let item = loop {
-                match tokio::time::timeout(APPEND_ANSWER_TIMEOUT, answers.message()).await {
-                    Ok(Ok(Some(answer))) => break append_result(answer),
-                    Ok(Ok(None)) => return None,
-                    Ok(Err(status)) => break Err(rpc_error(status)),
-                    // Nothing is owed: silence is fine. Otherwise the answer is lost.
-                    Err(_) if sent.load(Ordering::Relaxed) == received => (),
-                    Err(_) => break Err(unreachable("no answer to an append in time")),
+        let results =
+            futures::stream::unfold(state, |(mut answers, sent, received, ended)| async move {
+                if ended {
+                    return None;
                 }
-            };
-            let ended = item.is_err();
-            Some((item, (answers, sent, received + 1, ended)))
-        });
+                let item = loop {
+                    match tokio::time::timeout(APPEND_ANSWER_TIMEOUT, answers.message()).await {
+                        Ok(Ok(Some(answer))) => break append_result(answer),
+                        Ok(Ok(None)) => return None,
+                        Ok(Err(status)) => break Err(rpc_error(status)),
+                        // Nothing is owed: silence is fine. Otherwise the answer is lost.
+                        Err(_) if sent.load(Ordering::Relaxed) == received => (),
+                        Err(_) => break Err(unreachable("no answer to an append in time")),
+                    }
+                };
+                let ended = item.is_err();
+                Some((item, (answers, sent, received + 1, ended)))
+            });
         Ok(Box::pin(results))
     }
 }
@@ -311,9 +314,7 @@ fn append_result(
     use wire::append_response::Result as Answer;
     Ok(match response.result {
         Some(Answer::Flushed(flushed)) => Ok(flushed.log_id.map(types::log_id_from_wire)),
-        Some(Answer::Conflict(id)) => {
-            Err(StreamAppendError::Conflict(types::log_id_from_wire(id)))
-        }
+        Some(Answer::Conflict(id)) => Err(StreamAppendError::Conflict(types::log_id_from_wire(id))),
         Some(Answer::HigherVote(vote)) => {
             Err(StreamAppendError::HigherVote(types::vote_from_wire(vote)))
         }

@@ -119,10 +119,8 @@ impl Peer for PeerService {
         self.admitted()?;
         let message = request.into_inner();
         let vote = types::vote_from_wire(message.vote.unwrap_or_default());
-        let mut request = VoteRequest::<TypeConfig>::new(
-            vote,
-            message.last_log_id.map(types::log_id_from_wire),
-        );
+        let mut request =
+            VoteRequest::<TypeConfig>::new(vote, message.last_log_id.map(types::log_id_from_wire));
         request.leadership_transfer = message.leadership_transfer;
         let response = if message.pre_vote {
             self.member.raft.pre_vote(request).await
@@ -278,9 +276,7 @@ fn append_answer(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse
             partial: false,
         }),
         Err(StreamAppendError::Conflict(id)) => Answer::Conflict(types::log_id_to_wire(&id)),
-        Err(StreamAppendError::HigherVote(vote)) => {
-            Answer::HigherVote(types::vote_to_wire(&vote))
-        }
+        Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(types::vote_to_wire(&vote)),
     };
     wire::AppendResponse { result: Some(answer) }
 }

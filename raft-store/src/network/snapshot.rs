@@ -47,9 +47,7 @@ pub(super) async fn send(
         membership_log_id: membership.log_id,
         files: manifest.files.clone(),
         // The position before the first readable entry; what is staged continues it.
-        message_first: message_first
-            .checked_sub(1)
-            .map(|index| wire::LogId { term: 0, index }),
+        message_first: message_first.checked_sub(1).map(|index| wire::LogId { term: 0, index }),
     };
     let snapshot_id = offer.snapshot_id.clone();
     let wanted = client.offer_snapshot(offer).await.map_err(streaming_error)?.into_inner();
@@ -79,9 +77,8 @@ pub(super) async fn send(
     let response = client.install_snapshot(ReceiverStream::new(receiver)).await;
     let produced = produce.await.map_err(io::Error::other).and_then(|result| result);
     let response = response.map_err(streaming_error)?.into_inner();
-    produced.map_err(|error| {
-        StreamingError::Network(NetworkError::from_string(error.to_string()))
-    })?;
+    produced
+        .map_err(|error| StreamingError::Network(NetworkError::from_string(error.to_string())))?;
     Ok(SnapshotResponse::new(types::vote_from_wire(response.vote.unwrap_or_default())))
 }
 

@@ -194,8 +194,8 @@ impl IncomingTransfer {
             File::open(&path)?.sync_all()?;
         }
         File::open(self.directory.join(TABLES))?.sync_all()?;
-        let membership = wire::Membership::decode(self.offer.membership.clone())
-            .map_err(io::Error::other)?;
+        let membership =
+            wire::Membership::decode(self.offer.membership.clone()).map_err(io::Error::other)?;
         let manifest = wire::SnapshotManifest {
             last_log_id: last,
             membership: Some(wire::StoredMembership {
