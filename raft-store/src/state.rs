@@ -181,7 +181,15 @@ impl StateStore {
     }
 
     /// Writes `batch`, after which the tables stand at `position`.
-    pub(crate) fn write(
+    ///
+    /// # Errors
+    /// RocksDB's, as text.
+    pub fn write(&self, batch: Batch, position: LogPosition) -> io::Result<Applied> {
+        self.write_with(batch, position, None)
+    }
+
+    /// Like [`Self::write`], with a changed membership.
+    pub(crate) fn write_with(
         &self,
         mut batch: Batch,
         position: LogPosition,

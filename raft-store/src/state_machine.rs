@@ -62,7 +62,7 @@ impl Shared {
         position: LogPosition,
         membership: Option<&StoredMembership>,
     ) -> io::Result<()> {
-        let applied = self.store.write(batch, position, membership)?;
+        let applied = self.store.write_with(batch, position, membership)?;
         *self.applied.write() = applied;
         Ok(())
     }

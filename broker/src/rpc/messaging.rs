@@ -289,10 +289,31 @@ impl MessagingService {
             names::consumer_group(&group.name).map_err(status::illegal_group)?;
         }
         if !self.node.clients.seen(&client_id) {
-            let text = format!("client {client_id} has not sent its settings to this node yet");
-            return Err(Refusal::new(Code::UnrecognizedClientType, text));
+            self.know_by_heartbeat(&client_id, request)?;
         }
         Ok(v2::HeartbeatResponse { status: Some(status::ok()) })
+    }
+}
+
+impl MessagingService {
+    /// Some clients do not send their settings again after a node restarted: what a heartbeat says
+    /// is enough to know that they live.
+    fn know_by_heartbeat(
+        &self,
+        client_id: &str,
+        request: &Request<v2::HeartbeatRequest>,
+    ) -> Result<(), Refusal> {
+        let message = request.get_ref();
+        let client_type = message.client_type();
+        if client_type == v2::ClientType::Unspecified {
+            let text = format!("client {client_id} has not sent its settings to this node");
+            return Err(Refusal::new(Code::UnrecognizedClientType, text));
+        }
+        let language = request.metadata().get("x-mq-language").and_then(|l| l.to_str().ok());
+        let group = message.group.as_ref().map_or("", |group| &group.name);
+        let language = language.unwrap_or("unknown");
+        self.node.clients.settings(client_id, client_type, language, group);
+        Ok(())
     }
 }
 

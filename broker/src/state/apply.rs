@@ -379,6 +379,7 @@ impl Step<'_> {
         if !state.groups.contains_key(&ids.0) {
             return Err(Rejection::GroupNotFound);
         }
+        self.begin_consumption(state, ids);
         let mut granted = Vec::new();
         for part in &command.queues {
             if part.queue_id as usize >= queue_count {
@@ -388,6 +389,18 @@ impl Step<'_> {
             self.check_out_new(state, command, part, &mut granted);
         }
         Ok(CommandReply::CheckedOut(granted))
+    }
+
+    /// A group that consumes from a topic for the first time begins at the first message of each
+    /// queue. Written down at once: the beginning must not move with what retention does later.
+    fn begin_consumption(&mut self, state: &mut State, ids: (u32, u32)) {
+        if state.consumptions.contains_key(&ids) {
+            return;
+        }
+        for (queue_id, progress) in (0..).zip(&state.consumption(ids).queues) {
+            let key = keys::key(table::PROGRESS, &[ids.0, ids.1, queue_id]);
+            self.batch.put(&key, &progress.next_offset.to_be_bytes());
+        }
     }
 
     /// Messages whose time ran out: delivered once more.

@@ -55,7 +55,8 @@ pub(super) fn watch(member: Arc<Member>) -> watch::Receiver<Leadership> {
     runtime.spawn(async move {
         let mut metrics = member.raft.server_metrics();
         loop {
-            let leadership = current(&member).await;
+            let known = sender.borrow().clone();
+            let leadership = current(&member, &known).await;
             sender.send_if_modified(|known| {
                 let changed = *known != leadership;
                 if changed {
@@ -73,13 +74,17 @@ pub(super) fn watch(member: Arc<Member>) -> watch::Receiver<Leadership> {
     receiver
 }
 
-async fn current(member: &Member) -> Leadership {
+/// What Raft says now; `known` is what was published last.
+async fn current(member: &Member, known: &Leadership) -> Leadership {
     let metrics = member.raft.server_metrics().borrow_watched().clone();
     let term = metrics.vote.leader_id.term;
     match metrics.current_leader {
         Some(leader) if leader == member.config.node_id => {
             if metrics.state != ServerState::Leader {
                 return Leadership::None;
+            }
+            if *known == (Leadership::Local { term }) {
+                return Leadership::Local { term };
             }
             // Waits until the first entry of this term is applied, and so everything before it.
             match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {

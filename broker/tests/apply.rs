@@ -1,0 +1,281 @@
+//! The state machine against random commands: replicas agree whatever happens between entries.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use raftmq_broker::command;
+use raftmq_broker::command::Command;
+use raftmq_broker::command::NewMessage;
+use raftmq_broker::command::Send;
+use raftmq_broker::state::Applier;
+use raftmq_broker::state::CommandReply;
+use raftmq_broker::state::State;
+use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::apply::Apply;
+use raftmq_raft_store::commit_log::LogPosition;
+use raftmq_raft_store::state::Applied;
+use raftmq_raft_store::state::StateStore;
+
+/// One replica: tables in a directory and what is in memory.
+struct Replica {
+    _directory: tempfile::TempDir,
+    store: StateStore,
+    state: Arc<RwLock<State>>,
+    applier: Applier,
+    applied: Applied,
+}
+
+impl Replica {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = StateStore::open(directory.path()).unwrap();
+        let state = Arc::new(RwLock::new(State::default()));
+        let mut applier = Applier::new(state.clone());
+        applier.load(&store);
+        Self { _directory: directory, store, state, applier, applied: Applied::default() }
+    }
+
+    /// Forgets everything in memory, as a restart does.
+    fn reload(&mut self) {
+        self.state = Arc::new(RwLock::new(State::default()));
+        self.applier = Applier::new(self.state.clone());
+        self.applier.load(&self.store);
+        self.applied = self.store.applied();
+    }
+
+    fn apply(&mut self, time_ms: u64, commands: &[Command]) -> Vec<CommandReply> {
+        let index = self.applied.position.map_or(0, |position| position.index + 1);
+        let position = LogPosition { term: 1, index };
+        let encoded: Vec<_> = commands.iter().map(command::encode).collect();
+        let body = command::encode_entry(time_ms, &encoded);
+        let batch = self.store.batch(self.applied.state_hash);
+        let mut applied = None;
+        let mut write = |batch| applied = Some(self.store.write(batch, position).unwrap());
+        let reply = self.applier.apply(position, &body, &self.store, batch, &mut write);
+        self.applied = applied.unwrap();
+        *reply.0.unwrap().downcast().unwrap()
+    }
+}
+
+/// Few cases: each opens two databases.
+fn config() -> ProptestConfig {
+    let regressions = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig {
+        cases: 10,
+        failure_persistence: Some(Box::new(regressions)),
+        ..ProptestConfig::default()
+    }
+}
+
+fn receipt() -> impl Strategy<Value = wire::Receipt> {
+    // Small numbers, so that most of them mean something.
+    (1..3u32, 1..4u32, 0..2u32, 0..12u64, 0..40u64).prop_map(
+        |(group_id, topic_id, queue_id, offset, entry)| wire::Receipt {
+            group_id,
+            topic_id,
+            queue_id,
+            offset,
+            nonce: entry * command::COMMANDS_MAX as u64,
+        },
+    )
+}
+
+fn name() -> impl Strategy<Value = String> {
+    (0..3).prop_map(|number| format!("name-{number}"))
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let message = (0..2u32, 0..30u32).prop_map(|(queue_id, id)| NewMessage {
+        queue_id,
+        tag_hash: u64::from(id % 3),
+        message_id: format!("id-{id}").into(),
+        record: format!("record {id}").into(),
+        record_offset: 0,
+    });
+    let send = (1..4u32, prop::collection::vec(message, 1..4))
+        .prop_map(|(topic_id, messages)| Command::Send(Send { topic_id, messages }));
+    let checkout = (1..3u32, 1..4u32, 0..2u32, 0..8u64, 0..6u64, 0..50u64).prop_map(
+        |(group_id, topic_id, queue_id, from, count, time)| {
+            Command::Checkout(wire::Checkout {
+                group_id,
+                topic_id,
+                queues: vec![wire::QueueCheckout {
+                    queue_id,
+                    from_offset: from,
+                    next_offset: from + count,
+                    taken: (from..from + count).collect(),
+                    again: (0..from).collect(),
+                }],
+                visible_at_ms: 1_000_000 + time * 10,
+                renew_client_id: if count % 2 == 0 { String::new() } else { "c".to_owned() },
+            })
+        },
+    );
+    prop_oneof![
+        8 => send,
+        6 => checkout,
+        2 => name().prop_map(|name| Command::CreateTopic(wire::CreateTopic {
+            name, queue_count: 2, message_type: 1, retention_ms: 0,
+        })),
+        1 => name().prop_map(|name| Command::DeleteTopic(wire::DeleteTopic { name })),
+        2 => name().prop_map(|name| Command::CreateGroup(wire::CreateGroup {
+            name, max_attempts: 2,
+        })),
+        1 => name().prop_map(|name| Command::DeleteGroup(wire::DeleteGroup { name })),
+        4 => receipt().prop_map(|r| Command::Ack(wire::Ack { receipt: Some(r) })),
+        2 => (receipt(), 0..50u64).prop_map(|(r, time)| {
+            Command::ChangeInvisible(wire::ChangeInvisible {
+                receipt: Some(r), visible_at_ms: 1_000_000 + time * 10,
+            })
+        }),
+        2 => (receipt(), any::<bool>()).prop_map(|(r, exhausted)| {
+            Command::DeadLetter(wire::DeadLetter { receipt: Some(r), exhausted })
+        }),
+        1 => receipt().prop_map(|r| Command::Renew(wire::Renew {
+            receipts: vec![r], visible_at_ms: 1_000_600,
+        })),
+        1 => Just(Command::ReleaseClient(wire::ReleaseClient {
+            client_id: "c".to_owned(), visible_at_ms: 1_000_100,
+        })),
+        1 => (0..30u64).prop_map(|before_log_index| Command::Trim(wire::Trim {
+            before_log_index, dead_letters_before_ms: 0,
+        })),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// A replica that restarts between entries gives the same replies and the same state hash.
+    #[test]
+    fn replicas_agree_whether_they_restart_or_not(
+        entries in prop::collection::vec(
+            (prop::collection::vec(commands(), 1..8), any::<bool>(), 0..30u64), 1..25),
+    ) {
+        let (mut steady, mut restarting) = (Replica::new(), Replica::new());
+        let mut time_ms = 1_000_000;
+        for (commands, restart, passed_ms) in entries {
+            time_ms += passed_ms;
+            let one = steady.apply(time_ms, &commands);
+            let other = restarting.apply(time_ms, &commands);
+            prop_assert_eq!(one, other);
+            prop_assert_eq!(steady.applied, restarting.applied);
+            if restart {
+                restarting.reload();
+            }
+        }
+        // What is in memory is what the tables say.
+        let before = format!("{:?}", steady.state.read());
+        steady.reload();
+        let after = format!("{:?}", steady.state.read());
+        prop_assert_eq!(before, after);
+    }
+
+    /// Against a model of one queue: each message id is stored once, at its own offset, in order.
+    #[test]
+    fn each_message_id_has_one_place(ids in prop::collection::vec(0..40u32, 1..80)) {
+        let mut replica = Replica::new();
+        let create = wire::CreateTopic {
+            name: "t".to_owned(), queue_count: 1, message_type: 1, retention_ms: 0,
+        };
+        replica.apply(1, &[Command::CreateTopic(create)]);
+        let mut places: BTreeMap<u32, u64> = BTreeMap::new();
+        for (step, chunk) in ids.chunks(3).enumerate() {
+            let messages = chunk.iter().map(|id| NewMessage {
+                queue_id: 0,
+                tag_hash: 0,
+                message_id: format!("id-{id}").into(),
+                record: "r".into(),
+                record_offset: 0,
+            }).collect();
+            let send = Command::Send(Send { topic_id: 1, messages });
+            let replies = replica.apply(2 + step as u64, &[send]);
+            let CommandReply::Sent(sent) = &replies[0] else { panic!("{replies:?}") };
+            for (id, sent) in chunk.iter().zip(sent) {
+                let known = places.get(id).copied();
+                prop_assert_eq!(sent.repeated, known.is_some());
+                prop_assert_eq!(sent.offset, known.unwrap_or(places.len() as u64));
+                places.insert(*id, sent.offset);
+            }
+        }
+        let distinct: BTreeSet<_> = places.values().collect();
+        prop_assert_eq!(distinct.len(), places.len());
+    }
+}
+
+#[test]
+fn a_message_id_is_forgotten_after_the_window() {
+    let mut replica = Replica::new();
+    let create = wire::CreateTopic {
+        name: "t".to_owned(),
+        queue_count: 1,
+        message_type: 1,
+        retention_ms: 0,
+    };
+    replica.apply(0, &[Command::CreateTopic(create)]);
+    let mut send = |time_ms: u64| {
+        let message = NewMessage {
+            queue_id: 0,
+            tag_hash: 0,
+            message_id: "same".into(),
+            record: "r".into(),
+            record_offset: 0,
+        };
+        let send = Command::Send(Send { topic_id: 1, messages: vec![message] });
+        match &replica.apply(time_ms, &[send])[0] {
+            CommandReply::Sent(sent) => sent[0].offset,
+            other => panic!("{other:?}"),
+        }
+    };
+    let window = raftmq_broker::state::DEDUP_WINDOW_MS;
+    // Over the border between two hours, where the ids lie in two buckets.
+    let start = 3_600_000 - window / 2;
+    assert_eq!(send(start), 0);
+    assert_eq!(send(start + window), 0, "still within the window");
+    assert_eq!(send(start + window + 1), 1, "stored anew");
+}
+
+/// The beginning of a new group was only in memory, so that a replica that restarted before a trim
+/// wrote something else than one that did not.
+#[test]
+fn the_beginning_of_a_group_survives_a_restart_before_a_trim() {
+    let (mut steady, mut restarting) = (Replica::new(), Replica::new());
+    let message = NewMessage {
+        queue_id: 0,
+        tag_hash: 0,
+        message_id: "id".into(),
+        record: "r".into(),
+        record_offset: 0,
+    };
+    let checkout = wire::QueueCheckout { queue_id: 1, ..Default::default() };
+    let entries = [
+        vec![Command::CreateTopic(wire::CreateTopic {
+            name: "t".to_owned(),
+            queue_count: 2,
+            message_type: 1,
+            retention_ms: 0,
+        })],
+        vec![Command::CreateGroup(wire::CreateGroup { name: "g".to_owned(), max_attempts: 1 })],
+        vec![Command::Send(Send { topic_id: 1, messages: vec![message] })],
+        vec![Command::Checkout(wire::Checkout {
+            group_id: 1,
+            topic_id: 1,
+            queues: vec![checkout],
+            ..Default::default()
+        })],
+        vec![Command::Trim(wire::Trim { before_log_index: 9, dead_letters_before_ms: 0 })],
+    ];
+    for commands in entries {
+        steady.apply(1, &commands);
+        restarting.reload();
+        restarting.apply(1, &commands);
+        assert_eq!(steady.applied, restarting.applied);
+    }
+}
