@@ -1,13 +1,14 @@
-# make run    install what is missing, build in release mode, start a three-node cluster on loopback
-# make test   every check: format, lints, unit, property, integration, failover, official clients
-# make bench  measure, and write the table in docs/performance.md
+# make run       install what is missing, build in release mode, start a three-node cluster here
+# make test      every check: format, lints, unit, property, integration, official clients, failover
+# make bench     measure, and write the table in docs/performance.md
+# make k8s-test  install into a real Kubernetes, kill and roll it under load (needs root, K8S_LAB)
 
 SHELL := /bin/bash
 # One target directory for every checkout of this user, so that a fresh clone builds warm.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/raftmq/target
 CARGO := cargo
 
-.PHONY: run test setup check unit bench
+.PHONY: run test setup check unit clients manifests bench k8s-test dashboards
 
 setup:
 	@./setup
@@ -20,7 +21,28 @@ check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# Everything that runs inside cargo but for the official clients.
 unit: setup
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --exclude raftmq-chaos-tests
 
-test: check unit
+# Real processes, official clients, kill -9.
+clients: setup
+	$(CARGO) build --locked -p raftmq
+	$(CARGO) test --locked -p raftmq-chaos-tests
+
+manifests:
+	deploy/check.sh
+
+dashboards: setup
+	$(CARGO) build --locked -p raftmq
+	grafana/check.sh
+
+test: check unit manifests clients dashboards
+
+bench: setup
+	$(CARGO) build --release --locked -p raftmq
+	docs/bench.sh
+
+k8s-test: setup
+	$(CARGO) build --release --locked -p raftmq
+	deploy/k8s-test.sh

@@ -12,6 +12,8 @@ use clap::Args;
 use raftmq::client::Admin;
 use raftmq::client::addresses;
 
+use crate::output::COMMON;
+
 /// Where operator commands find a broker.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
@@ -21,13 +23,14 @@ pub struct AdminArgs {
         env = "RAFTMQ_ADMIN",
         value_name = "HOST:PORT,…",
         default_value = "127.0.0.1:8183,127.0.0.1:8283,127.0.0.1:8383,127.0.0.1:8083",
-        global = true
+        global = true,
+        help_heading = COMMON
     )]
     pub admin: String,
 }
 
 impl AdminArgs {
-    fn admin(&self) -> Admin {
+    pub fn admin(&self) -> Admin {
         Admin::new(addresses(&self.admin))
     }
 }
@@ -41,7 +44,8 @@ pub struct EndpointArgs {
         env = "RAFTMQ_ENDPOINT",
         value_name = "HOST:PORT,…",
         default_value = "127.0.0.1:8081",
-        global = true
+        global = true,
+        help_heading = COMMON
     )]
     pub endpoint: String,
 }

@@ -1,5 +1,7 @@
 //! Logs on standard error, and what a panic does.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
@@ -13,10 +15,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging at `level` and above, unless RUST_LOG says otherwise.
-pub fn init(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// What servers log: all that an operator wants to know. openraft tells of each message it handles
+/// at the same level, which only its developers can read.
+pub const SERVER: &str = "info,openraft=warn";
+/// What other commands log: only what is odd.
+pub const COMMAND: &str = "warn";
+
+/// Starts logging what `filter` lets through, unless RUST_LOG says otherwise.
+pub fn init(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error means that a logger is set already, which only tests can do.
     let _started = match format {
         LogFormat::Text => logs.try_init(),

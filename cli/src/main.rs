@@ -18,6 +18,7 @@ use clap::Subcommand;
 use crate::exit::EXIT_CODES;
 use crate::exit::Failure;
 use crate::logging::LogFormat;
+use crate::output::COMMON;
 
 /// RaftMQ: a message broker with one replicated log, for RocketMQ 5 clients.
 ///
@@ -33,36 +34,29 @@ use crate::logging::LogFormat;
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, after_long_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {
-    /// How log lines on standard error look; RUST_LOG chooses them
-    #[arg(long, value_enum, default_value_t, global = true, env = "RAFTMQ_LOG_FORMAT")]
+    /// Log lines on standard error: text or json; RUST_LOG chooses which are written
+    #[arg(long, value_enum, default_value_t, global = true, env = "RAFTMQ_LOG_FORMAT",
+          value_name = "FORMAT", hide_possible_values = true, help_heading = COMMON)]
     log_format: LogFormat,
 
     #[command(subcommand)]
     command: Command,
 }
 
+/// What each does is said where its arguments are.
 #[derive(Subcommand)]
 enum Command {
-    /// Run a name server and a broker group in one process, for development
     Dev(commands::dev::DevArgs),
-    /// Run a name server
     Namesrv(commands::namesrv::NamesrvArgs),
-    /// Run one node of a broker group
     Broker(Box<commands::broker::BrokerArgs>),
-    /// Create, list, describe and delete topics
     Topic(commands::topic::TopicArgs),
-    /// Create, list, describe and delete consumer groups
     Group(commands::group::GroupArgs),
-    /// Send, receive and look at messages
     Message(commands::message::MessageArgs),
-    /// Look at and steer the nodes of a broker group
     Cluster(commands::cluster::ClusterArgs),
-    /// Measure a server, or the machine it runs on
     Bench(bench::BenchArgs),
 }
 
 impl Command {
-    /// Servers say what they do; commands only what is odd.
     fn is_server(&self) -> bool {
         matches!(self, Command::Dev(_) | Command::Namesrv(_) | Command::Broker(_))
     }
@@ -70,9 +64,11 @@ impl Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::init(cli.log_format, if cli.command.is_server() { "info" } else { "warn" });
     if cli.command.is_server() {
+        logging::init(cli.log_format, logging::SERVER);
         logging::abort_on_panic();
+    } else {
+        logging::init(cli.log_format, logging::COMMAND);
     }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,

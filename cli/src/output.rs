@@ -14,6 +14,9 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
+/// The heading in `--help` under which stands what many commands have.
+pub const COMMON: &str = "Common options";
+
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -27,8 +30,9 @@ pub enum Format {
 /// The option that every command which prints data has.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputArgs {
-    /// What to print: tables for people, or JSON with one document a line
-    #[arg(long, value_enum, default_value_t, global = true)]
+    /// What to print: text for people, or json with one document a line
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "FORMAT",
+          hide_possible_values = true, help_heading = COMMON)]
     pub output: Format,
 }
 

@@ -181,10 +181,7 @@ mod tests {
     #[test]
     fn limits_are_inclusive_and_named() {
         let error = topic(&"t".repeat(128)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the topic name has 128 characters, at most 127 are allowed"
-        );
+        assert_eq!(error.to_string(), "the topic name has 128 characters, at most 127 are allowed");
         let error = consumer_group(&"g".repeat(121)).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -213,7 +210,8 @@ mod tests {
 
     #[test]
     fn other_characters_are_named() {
-        for (name, found) in [("a b", ' '), ("a.b", '.'), ("ä", 'ä'), ("a\0", '\0'), ("a/b", '/')] {
+        for (name, found) in [("a b", ' '), ("a.b", '.'), ("ä", 'ä'), ("a\0", '\0'), ("a/b", '/')]
+        {
             assert_eq!(topic(name), Err(NameError::Character { noun: "topic", found }));
         }
     }

@@ -111,7 +111,11 @@ mod tests {
             broker_name: format!("broker-a-{node_id}"),
             client_address: format!("127.0.0.1:{}", 8081 + node_id),
         };
-        GroupRoute { leader_id, members: vec![member(1), member(2), member(3)], ..Default::default() }
+        GroupRoute {
+            leader_id,
+            members: vec![member(1), member(2), member(3)],
+            ..Default::default()
+        }
     }
 
     fn topic() -> RouteTopic {
@@ -121,8 +125,10 @@ mod tests {
     #[test]
     fn leader_has_all_queues_and_each_follower_one() {
         let queues = message_queues(&route(2), &topic(), &Resource::default());
-        let names: Vec<_> =
-            queues.iter().map(|queue| queue.broker.clone().map(|b| b.name).unwrap_or_default()).collect();
+        let names: Vec<_> = queues
+            .iter()
+            .map(|queue| queue.broker.clone().map(|b| b.name).unwrap_or_default())
+            .collect();
         assert_eq!(
             names,
             ["broker-a-2", "broker-a-2", "broker-a-2", "broker-a-2", "broker-a-1", "broker-a-3"]

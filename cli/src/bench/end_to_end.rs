@@ -79,6 +79,7 @@ struct Report<'a> {
     latency: Percentiles,
     /// From the intended send to the acknowledgement of the send.
     send_latency: Percentiles,
+    /// Messages of this run, the warm-up included.
     received: u64,
     /// Received more than once.
     duplicates: u64,
@@ -156,7 +157,7 @@ pub async fn run(
     };
     output.print(&report, |report| {
         format!(
-            "{}  end to end: {}\n  send: {}\n  {} received, {} of them again, {} missing",
+            "{}  end to end: {}\n  send: {}\n  {} received with the warm-up, {} of them again, {} missing",
             report.throughput.text(),
             report.latency.text(),
             report.send_latency.text(),

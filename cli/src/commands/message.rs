@@ -8,8 +8,6 @@ use bytes::Bytes;
 use clap::Args;
 use clap::Subcommand;
 
-use super::AdminArgs;
-use super::EndpointArgs;
 use crate::exit::Failure;
 use crate::output::OutputArgs;
 
@@ -31,10 +29,6 @@ pub struct MessageArgs {
     #[command(subcommand)]
     verb: Verb,
     #[command(flatten)]
-    endpoint: EndpointArgs,
-    #[command(flatten)]
-    admin: AdminArgs,
-    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -50,9 +44,9 @@ enum Verb {
 
 pub async fn run(args: MessageArgs) -> Result<(), Failure> {
     match args.verb {
-        Verb::Send(send) => send::run(send, &args.endpoint, args.output).await,
-        Verb::Receive(receive) => receive::run(receive, &args.endpoint, args.output).await,
-        Verb::Peek(peek) => peek::run(peek, &args.admin, args.output).await,
+        Verb::Send(send) => send::run(send, args.output).await,
+        Verb::Receive(receive) => receive::run(receive, args.output).await,
+        Verb::Peek(peek) => peek::run(peek, args.output).await,
     }
 }
 

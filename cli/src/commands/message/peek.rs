@@ -5,8 +5,8 @@ use raftmq_proto::raftmq::PeekMessagesRequest;
 use raftmq_proto::v2::Message;
 use serde::Serialize;
 
-use super::AdminArgs;
 use super::BodyView;
+use crate::commands::AdminArgs;
 use crate::exit::Failure;
 use crate::output::OutputArgs;
 
@@ -26,9 +26,12 @@ pub struct PeekArgs {
     /// Messages from each queue, 1 to 100
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     count: u32,
+
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
-pub async fn run(args: PeekArgs, admin: &AdminArgs, output: OutputArgs) -> Result<(), Failure> {
+pub async fn run(args: PeekArgs, output: OutputArgs) -> Result<(), Failure> {
     let request = PeekMessagesRequest {
         topic: args.topic,
         queue_id: args.queue,
@@ -36,7 +39,7 @@ pub async fn run(args: PeekArgs, admin: &AdminArgs, output: OutputArgs) -> Resul
         count: args.count,
     };
     let peeked =
-        admin.admin().call(request, async |mut node, r| node.peek_messages(r).await).await?;
+        args.admin.admin().call(request, async |mut node, r| node.peek_messages(r).await).await?;
     let messages: Vec<_> = peeked.messages.into_iter().map(MessageView::from).collect();
     output.print(&messages, |messages| match messages.is_empty() {
         true => "no messages there".to_owned(),

@@ -14,7 +14,7 @@ use raftmq::client::Received;
 use serde::Serialize;
 
 use super::BodyView;
-use super::EndpointArgs;
+use crate::commands::EndpointArgs;
 use crate::exit::Exit;
 use crate::exit::Failure;
 use crate::output;
@@ -56,16 +56,15 @@ pub struct ReceiveArgs {
     /// Only messages with one of these tags, such as 'a || b'
     #[arg(long, default_value = "*", value_name = "TAGS")]
     filter: String,
+
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
-pub async fn run(
-    args: ReceiveArgs,
-    endpoint: &EndpointArgs,
-    output: OutputArgs,
-) -> Result<(), Failure> {
+pub async fn run(args: ReceiveArgs, output: OutputArgs) -> Result<(), Failure> {
     let options = ConsumerOptions {
         filter: args.filter.clone(),
-        ..ConsumerOptions::new(endpoint.endpoints(), &args.topic, &args.group)
+        ..ConsumerOptions::new(args.endpoint.endpoints(), &args.topic, &args.group)
     };
     let consumer = Consumer::start(options).await?;
     let deadline = Instant::now() + args.wait;

@@ -10,7 +10,7 @@ use raftmq::client::ProducerOptions;
 use raftmq::client::Sent;
 use serde::Serialize;
 
-use super::EndpointArgs;
+use crate::commands::EndpointArgs;
 use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
@@ -39,15 +39,14 @@ pub struct SendArgs {
     /// Send the same body this many times, each as a message of its own
     #[arg(long, default_value_t = 1)]
     count: u64,
+
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
-pub async fn run(
-    args: SendArgs,
-    endpoint: &EndpointArgs,
-    output: OutputArgs,
-) -> Result<(), Failure> {
+pub async fn run(args: SendArgs, output: OutputArgs) -> Result<(), Failure> {
     let body = read_body(args.body)?;
-    let options = ProducerOptions::new(endpoint.endpoints(), args.topic);
+    let options = ProducerOptions::new(args.endpoint.endpoints(), args.topic);
     let producer = Producer::start(options).await?;
     for _ in 0..args.count {
         let message = OutgoingMessage {

@@ -1,0 +1,271 @@
+//! The binary as a shell sees it: output, exit codes, signals.
+
+#![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Output;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+#[test]
+fn help_teaches() {
+    let help = raftmq(&["--help"]);
+    assert_eq!(help.code(), 0);
+    for part in ["raftmq topic create demo", "Exit codes:", "4  not available", "RAFTMQ_LOG_FORMAT"]
+    {
+        assert!(help.out().contains(part), "{part} is not in {}", help.out());
+    }
+    assert!(raftmq(&["message", "--help"]).out().contains("Examples:"));
+    assert_eq!(raftmq(&["no-such-verb"]).code(), 2);
+}
+
+#[test]
+fn nobody_there_is_told_with_what_to_do() {
+    let listed = raftmq(&["topic", "list", "--admin", "127.0.0.1:1"]);
+    assert_eq!(listed.code(), 4);
+    assert!(listed.err().contains("Connection refused"), "{}", listed.err());
+    assert!(listed.err().contains("`raftmq dev`"), "{}", listed.err());
+    let sent = raftmq(&["message", "send", "demo", "x", "--endpoint", "127.0.0.1:1"]);
+    assert_eq!(sent.code(), 4);
+    assert!(sent.err().contains("`raftmq dev`"), "{}", sent.err());
+    assert_eq!(raftmq(&["topic", "create", "a b"]).code(), 2);
+    assert_eq!(raftmq(&["message", "send", "demo", ""]).code(), 2);
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_a_flag_over_both() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "group = 'file'\ncluster = 'file'\nsegment_bytes = 1").unwrap();
+    let path = file.path().to_str().unwrap();
+    let printed = command(&["broker", "--print-config", "--config", path, "--cluster", "flag"])
+        .env("RAFTMQ_GROUP", "variable")
+        .env("RAFTMQ_CLUSTER", "variable")
+        .output()
+        .unwrap();
+    assert_eq!(printed.code(), 0, "{}", printed.err());
+    for line in ["cluster = \"flag\"", "group = \"variable\"", "segment_bytes = 1"] {
+        assert!(printed.out().contains(line), "{line} is not in {}", printed.out());
+    }
+}
+
+#[test]
+fn an_unknown_key_is_wrong_usage() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "listem = '127.0.0.1:1'").unwrap();
+    let started = raftmq(&["namesrv", "--config", file.path().to_str().unwrap()]);
+    assert_eq!(started.code(), 2);
+    assert!(started.err().contains("unknown field `listem`"), "{}", started.err());
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let started = raftmq(&["namesrv", "--http-listen", "127.0.0.1:0", "--listen", &address]);
+    assert_eq!(started.code(), 1);
+    assert!(started.err().contains("is another raftmq running?"), "{}", started.err());
+}
+
+#[test]
+fn the_echo_server_can_be_measured() {
+    let mut echo = Server::start(command(&["bench", "echo-server", "--listen", "127.0.0.1:0"]));
+    let line = echo.wait_for("--endpoint ");
+    let endpoint = line.rsplit_once(' ').unwrap().1.to_owned();
+    for rate in ["0", "200"] {
+        let measured = raftmq(&[
+            "bench",
+            "send",
+            "--endpoint",
+            &endpoint,
+            "--seconds",
+            "0.5",
+            "--warmup-seconds",
+            "0",
+            "--concurrency",
+            "4",
+            "--connections",
+            "2",
+            "--rate",
+            rate,
+            "--output",
+            "json",
+        ]);
+        assert_eq!(measured.code(), 0, "{}", measured.err());
+        let report: Value = serde_json::from_str(&measured.out()).unwrap();
+        assert!(report["messages_per_s"].as_f64().unwrap() > 1.0, "{report}");
+        assert!(report["p999_us"].as_u64().unwrap() > 0, "{report}");
+        assert_eq!(report["errors"], 0, "{report}");
+    }
+    assert_eq!(echo.terminate().code(), Some(0));
+}
+
+#[test]
+fn the_disk_can_be_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let measured = raftmq(&["bench", "disk", "--dir", path, "--seconds", "0", "--output", "json"]);
+    let report: Value = serde_json::from_str(&measured.out()).unwrap();
+    assert!(report["sequential_mb_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_first_minutes_with_dev() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, port) = start_dev(dir.path());
+    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
+    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
+    let admin = |args: &[&str]| raftmq(&[args, &admin].concat());
+    let client = |args: &[&str]| raftmq(&[args, &endpoint].concat());
+
+    assert_eq!(client(&["message", "send", "demo", "x"]).code(), 3);
+    assert_eq!(admin(&["topic", "create", "demo"]).code(), 0);
+    assert_eq!(admin(&["topic", "create", "demo"]).code(), 5);
+    assert_eq!(admin(&["topic", "describe", "other"]).code(), 3);
+    assert_eq!(admin(&["group", "create", "readers"]).code(), 0);
+
+    let sent =
+        retry(|| client(&["message", "send", "demo", "hello", "--tag", "t", "--output=json"]));
+    let sent: Value = serde_json::from_str(&sent.out()).unwrap();
+    let peeked = admin(&["message", "peek", "demo", "--output=json"]);
+    assert!(peeked.out().contains(sent["message_id"].as_str().unwrap()), "{}", peeked.out());
+
+    let receive = ["message", "receive", "demo", "--group", "readers", "--output=json"];
+    let received = client(&receive);
+    let received: Value = serde_json::from_str(&received.out()).unwrap();
+    assert_eq!(received["message_id"], sent["message_id"]);
+    assert_eq!(received["body"], "hello");
+    assert_eq!(received["attempt"], 1);
+    let nothing = client(&[&receive[..], &["--wait=1s"]].concat());
+    assert_eq!(nothing.code(), 3, "{}", nothing.out());
+
+    let status = admin(&["cluster", "status", "--output=json"]);
+    let status: Value = serde_json::from_str(&status.out()).unwrap();
+    assert_eq!(status[0]["leader_id"], 1, "{status}");
+
+    assert_eq!(dev.terminate().code(), Some(0));
+    drop(dev);
+    let (mut dev, port) = start_dev(dir.path());
+    let admin = format!("127.0.0.1:{}", port + 102);
+    let listed = raftmq(&["topic", "list", "--output=json", "--admin", &admin]);
+    assert!(listed.out().contains("\"name\":\"demo\""), "{}", listed.out());
+    assert_eq!(dev.terminate().code(), Some(0));
+}
+
+/// A group of one, on ports that are free.
+fn start_dev(data_dir: &Path) -> (Server, u16) {
+    for _ in 0..20 {
+        // The kernel knows a free port, and with luck those around it are free as well.
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = probe.local_addr().unwrap().port().clamp(1_024, 60_000);
+        drop(probe);
+        let data_dir = data_dir.to_str().unwrap();
+        let port_text = port.to_string();
+        let mut dev = Server::start(command(&[
+            "dev",
+            "--nodes",
+            "1",
+            "--port",
+            &port_text,
+            "--data-dir",
+            data_dir,
+        ]));
+        if dev.next_line_with("RaftMQ is ready").is_some() {
+            return (dev, port);
+        }
+    }
+    panic!("no free ports were found")
+}
+
+/// A new topic is in the route one heartbeat later.
+fn retry(mut attempt: impl FnMut() -> Output) -> Output {
+    for _ in 0..100 {
+        let output = attempt();
+        if output.code() == 0 {
+            return output;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    attempt()
+}
+
+/// The binary, without what the environment may say about another cluster.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftmq"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RAFTMQ_")) {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+fn raftmq(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+trait Outcome {
+    fn code(&self) -> i32;
+    fn out(&self) -> String;
+    fn err(&self) -> String;
+}
+
+impl Outcome for Output {
+    fn code(&self) -> i32 {
+        self.status.code().unwrap()
+    }
+
+    fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// A process that serves until it is told to stop.
+struct Server {
+    process: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Server {
+    fn start(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        Self { process, out }
+    }
+
+    /// The next line with `text` in it; `None` when the process ends without one.
+    fn next_line_with(&mut self, text: &str) -> Option<String> {
+        let lines = self.out.by_ref().lines();
+        lines.map_while(Result::ok).find(|line| line.contains(text))
+    }
+
+    fn wait_for(&mut self, text: &str) -> String {
+        self.next_line_with(text).unwrap()
+    }
+
+    /// SIGTERM, as a supervisor sends it.
+    fn terminate(&mut self) -> ExitStatus {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _killed = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Checks the manifests against the schemas of the oldest Kubernetes they support and of newer ones.
+# Keeps its tool in a cache folder, so that only the first run installs something.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${XDG_CACHE_HOME:-$HOME/.cache}/raftmq/kubernetes-validate
+
+if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" --quiet --disable-pip-version-check install -r "$here/requirements.txt"
+    # Last: an installation that was interrupted is made anew.
+    cp "$here/requirements.txt" "$venv/installed"
+fi
+
+for version in 1.28.0 1.34.1 1.37.0; do
+    # Strict: a misspelt key is an error, which the server would ignore.
+    if ! said=$("$venv/bin/kubernetes-validate" --strict -k "$version" "$here"/kubernetes/*.yaml 2>&1)
+    then
+        echo "$said" >&2
+        exit 1
+    fi
+    echo "manifests are valid for Kubernetes $version: $(grep -c passed <<< "$said" || true) objects"
+done
+
+# The scripts that need root and a cluster run elsewhere; here at least they parse.
+for script in "$here"/*.sh; do bash -n "$script"; done
