@@ -87,6 +87,7 @@ impl Broker {
         let client = client_listener(&config).await?;
         let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
 
+        let stop = CancellationToken::new();
         let state = Arc::new(RwLock::new(State::default()));
         let applier = Applier::new(state.clone());
         let events = applier.events();
@@ -101,9 +102,9 @@ impl Broker {
             clients: Arc::new(Clients::new()),
             lanes: Arc::new(Lanes::default()),
             events,
+            stop: stop.clone(),
         };
 
-        let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(wake_receives(node.clone(), stop.clone()));
         tasks.spawn(upkeep::run(node.clone(), stop.clone()));
@@ -234,6 +235,9 @@ async fn serve_clients(node: Node, listener: Listener, stop: CancellationToken) 
     let mut server = Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(Some(STREAMS_MAX))
+        // A client whose host vanished must not count as alive for ever.
+        .http2_keepalive_interval(Some(Duration::from_secs(15)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
         .add_service(messaging)

@@ -33,10 +33,7 @@ pub(crate) fn collect(node: &Node) {
     gauge(node, "rocketmq_consumer_group_number", state.groups.len() as f64);
     gauge(node, "rocketmq_broker_permission", 6.0);
     connections(node);
-    // Only the leader reports lag, so that summing over members counts each message once.
-    if leads {
-        lag(node, &state);
-    }
+    lag(node, &state, leads);
 }
 
 fn gauge(node: &Node, name: &'static str, value: f64) {
@@ -60,8 +57,6 @@ fn raft(node: &Node, status: &wire::NodeStatusResponse) {
     let storage = [("storage_type", "local"), ("storage_medium", "disk")];
     metrics::gauge!("rocketmq_storage_size_bytes", node.labels(&storage))
         .set(status.log_bytes as f64);
-    metrics::gauge!("rocketmq_storage_dispatch_behind_bytes", node.labels(&storage))
-        .set(status.commit_index.saturating_sub(status.applied_index) as f64);
     for (follower, matched) in &status.matched_index {
         let follower = follower.to_string();
         metrics::gauge!("raftmq_raft_follower_lag", node.labels(&[("follower_id", &follower)]))
@@ -93,7 +88,9 @@ fn connections(node: &Node) {
     }
 }
 
-fn lag(node: &Node, state: &state::State) {
+/// Only the leader reports lag, the others zero, so that summing over members counts each message
+/// once.
+fn lag(node: &Node, state: &state::State, leads: bool) {
     let now_ms = now_ms();
     for (ids, consumption) in &state.consumptions {
         let (Some(group), Some(topic)) = (state.groups.get(&ids.0), state.topics.get(&ids.1))
@@ -122,7 +119,8 @@ fn lag(node: &Node, state: &state::State) {
             ("is_system", "false"),
         ]);
         let set = |name: &'static str, value: u64| {
-            metrics::gauge!(name, labels.clone()).set(value as f64);
+            let value = if leads { value as f64 } else { 0.0 };
+            metrics::gauge!(name, labels.clone()).set(value);
         };
         set("rocketmq_consumer_lag_messages", ready + inflight);
         set("rocketmq_consumer_inflight_messages", inflight);

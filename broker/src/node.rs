@@ -11,6 +11,7 @@ use raftmq_raft_store::GroupHandle;
 use raftmq_raft_store::Leadership;
 use tokio::sync::broadcast;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub struct Node {
     pub(crate) clients: Arc<Clients>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// Cancelled when the node stops answering.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Node {

@@ -112,7 +112,7 @@ async fn run(group: GroupHandle, state: Arc<RwLock<State>>, mut waiting: mpsc::R
                 let Some(first) = first else { break };
                 let batch = gather(first, &mut held, &mut waiting);
                 last_ms = now_ms().max(last_ms).max(state.read().time_ms);
-                under_way.push_back(propose(group.clone(), last_ms, batch));
+                under_way.push_back(propose(&group, last_ms, batch).await);
             }
         }
     }
@@ -149,21 +149,21 @@ fn gather(
     batch
 }
 
-fn propose(
-    group: GroupHandle,
+/// Hands one entry to Raft; the returned future answers its proposals.
+async fn propose(
+    group: &GroupHandle,
     time_ms: u64,
     batch: Vec<Proposal>,
-) -> impl Future<Output = ()> + Send {
+) -> impl Future<Output = ()> + Send + use<> {
     metrics::histogram!("raftmq_commands_per_entry").record(batch.len() as f64);
     let (commands, replies): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
-    let body = command::encode_entry(time_ms, &commands);
-    // Spawned so that it is on its way before anything polls the result.
-    let entry = tokio::spawn(async move { group.propose(body).await });
+    // Handed over before the next entry is gathered, so that the log keeps the order.
+    let entry = group.submit(command::encode_entry(time_ms, &commands)).await;
     async move {
-        let outcome = match entry.await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(ProposeError::Stopped(error.to_string())),
+        let outcome = match entry {
+            Ok(applied) => applied.await,
+            Err(error) => Err(error),
         };
         match outcome.map(|reply| replies_of(reply, replies.len())) {
             Ok(outcomes) => {

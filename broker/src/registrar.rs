@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use raftmq_proto::raftmq::RegisterRequest;
 use raftmq_proto::raftmq::name_server_client::NameServerClient;
+use raftmq_raft_store::Leadership;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
@@ -22,7 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, name_server: String, stop: CancellationToken) {
     let mut failing = false;
+    let mut leadership = node.leadership.clone();
+    let mut events = node.events.subscribe();
     loop {
+        leadership.mark_unchanged();
         if node.leading_term().is_some() {
             match register(&node, &name_server).await {
                 Ok(()) if failing => {
@@ -39,7 +45,7 @@ pub(crate) async fn run(node: Node, name_server: String, stop: CancellationToken
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = changed(&node) => (),
+            () = changed(&mut leadership, &mut events) => (),
             () = tokio::time::sleep(HEARTBEAT) => (),
         }
     }
@@ -61,10 +67,10 @@ async fn register(node: &Node, name_server: &str) -> Result<(), String> {
 }
 
 /// Resolves when something that a route shows may have changed.
-async fn changed(node: &Node) {
-    let mut leadership = node.leadership.clone();
-    leadership.mark_unchanged();
-    let mut events = node.events.subscribe();
+async fn changed(
+    leadership: &mut watch::Receiver<Leadership>,
+    events: &mut broadcast::Receiver<Event>,
+) {
     let metadata = async {
         loop {
             match events.recv().await {

@@ -16,6 +16,8 @@ use crate::state::State;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Deliveries dealt with in one look, so that a flood does not hold up others.
 const DUE_MAX: usize = 1024;
+/// How long before its time a message is renewed, so that nobody else gets it in between.
+const RENEW_BEFORE_MS: u64 = 10_000;
 /// How long a living owner keeps a message without looking again.
 const RENEWAL_MS: u64 = 30_000;
 /// A message is not kept for its owner for longer than this.
@@ -54,13 +56,14 @@ async fn look(node: &Node) {
         // What is not renewed now is looked at again.
         let _ = node.proposer.propose(&command).await;
     }
-    for receipt in due.exhausted {
+    let exhausted = due.exhausted.into_iter().map(async |receipt| {
         let command =
             Command::DeadLetter(wire::DeadLetter { receipt: Some(receipt), exhausted: true });
         if let Ok(CommandReply::Done) = node.proposer.propose(&command).await {
             ack::count_dead_letter(node, (receipt.group_id, receipt.topic_id));
         }
-    }
+    });
+    futures::future::join_all(exhausted).await;
 }
 
 fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
@@ -69,7 +72,7 @@ fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
         let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
         let mut waiting = false;
         for (visible_at, queue_id, offset) in consumption.due.iter().take(DUE_MAX) {
-            if *visible_at > now_ms {
+            if *visible_at > now_ms + RENEW_BEFORE_MS {
                 break;
             }
             let progress = consumption.queues.get(*queue_id as usize);
@@ -89,6 +92,8 @@ fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
                 && node.clients.is_alive(owner);
             if kept {
                 due.renew.push(receipt);
+            } else if *visible_at > now_ms {
+                continue;
             } else if record.attempt >= max_attempts {
                 due.exhausted.push(receipt);
             } else {

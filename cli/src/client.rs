@@ -43,6 +43,7 @@ pub use producer::Producer;
 pub use producer::ProducerOptions;
 pub use producer::SendError;
 pub use producer::Sent;
+pub use route::Broker;
 pub use route::Queue;
 pub use route::Route;
 

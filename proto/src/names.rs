@@ -86,7 +86,8 @@ impl std::fmt::Display for NameError {
             }
             NameError::Character { noun, found } => write!(
                 f,
-                "the {noun} name contains {found:?}, allowed are letters a-z A-Z, digits and % | - _"
+                "the {noun} name contains {found:?}, \
+                 allowed are letters a-z A-Z, digits and % | - _"
             ),
             NameError::System { noun, name } => {
                 write!(f, "the {noun} name {name} is kept for the system, choose another one")

@@ -30,6 +30,12 @@ const UNITS_SCANNED_MAX: usize = 2048;
 /// memory on every node.
 pub(crate) const INFLIGHT_MAX: usize = 20_000;
 
+/// Bytes of messages after which an answer takes no more. Clients buffer a whole answer, and some
+/// take little more than 4 MiB.
+const ANSWER_BYTES_MAX: u64 = 2 << 20;
+/// How long after its time a message that an owner held is left to the owner.
+const OWNER_GRACE_MS: u64 = 2_000;
+
 /// One consumer group in one topic.
 pub(crate) struct Lane {
     choice: Mutex<Choice>,
@@ -186,10 +192,21 @@ impl Chosen {
 struct Pick {
     queues: HashMap<u32, wire::QueueCheckout>,
     units: HashMap<(u32, u64), Unit>,
+    bytes: u64,
     more: bool,
 }
 
 impl Pick {
+    /// Whether another message would be more than was asked for, or than an answer should hold.
+    fn is_full(&self, wish: &Wish<'_>) -> bool {
+        self.units.len() >= wish.count || self.bytes >= ANSWER_BYTES_MAX
+    }
+
+    fn add(&mut self, queue_id: u32, offset: u64, unit: Unit) {
+        self.bytes += u64::from(unit.length);
+        self.units.insert((queue_id, offset), unit);
+    }
+
     fn queue(&mut self, queue_id: u32) -> &mut wire::QueueCheckout {
         self.queues
             .entry(queue_id)
@@ -223,7 +240,7 @@ impl Choice {
             if *visible_at > wish.now_ms {
                 break;
             }
-            if pick.units.len() >= wish.count {
+            if pick.is_full(wish) {
                 pick.more = true;
                 break;
             }
@@ -233,7 +250,12 @@ impl Choice {
                 .and_then(|progress| progress.inflight.get(offset));
             // Exhausted messages are on their way to the dead letters.
             let exhausted = record.is_none_or(|record| record.attempt >= wish.max_attempts);
-            if exhausted || self.again.contains(&(*queue_id, *offset)) {
+            // `upkeep` renews what a living owner holds well before its time; only when that did not
+            // happen has the owner gone.
+            let owned = record.is_some_and(|record| {
+                !record.renew_client_id.is_empty() && visible_at + OWNER_GRACE_MS > wish.now_ms
+            });
+            if exhausted || owned || self.again.contains(&(*queue_id, *offset)) {
                 continue;
             }
             let Some(unit) = state::unit(store, wish.ids.1, *queue_id, *offset) else { continue };
@@ -241,7 +263,7 @@ impl Choice {
                 continue;
             }
             pick.queue(*queue_id).again.push(*offset);
-            pick.units.insert((*queue_id, *offset), unit);
+            pick.add(*queue_id, *offset, unit);
         }
     }
 
@@ -256,7 +278,7 @@ impl Choice {
             if from >= max {
                 continue;
             }
-            if pick.units.len() >= wish.count || scanned >= UNITS_SCANNED_MAX {
+            if pick.is_full(wish) || scanned >= UNITS_SCANNED_MAX {
                 pick.more = true;
                 break;
             }
@@ -271,14 +293,14 @@ impl Choice {
             let mut next = from;
             let mut taken = Vec::new();
             state::units(store, wish.ids.1, queue_id as u32, from, max, |offset, unit| {
-                if pick.units.len() >= wish.count || scanned >= UNITS_SCANNED_MAX {
+                if pick.is_full(wish) || scanned >= UNITS_SCANNED_MAX {
                     return false;
                 }
                 scanned += 1;
                 next = offset + 1;
                 if wish.filter.may_match(unit.tag_hash) {
                     taken.push(offset);
-                    pick.units.insert((queue_id as u32, offset), unit);
+                    pick.add(queue_id as u32, offset, unit);
                 }
                 true
             });

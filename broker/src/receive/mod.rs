@@ -9,15 +9,20 @@ pub(crate) mod filter;
 pub(crate) mod handle;
 mod lane;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
+use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::commit_log::ReadError;
 use tokio::time::Instant;
 
 pub(crate) use self::filter::Filter;
+use self::lane::Chosen;
+use self::lane::Lane;
 pub use self::lane::Lanes;
 use self::lane::Wish;
 use crate::node::Node;
@@ -31,10 +36,6 @@ use crate::state::Unit;
 
 /// Longest time between two looks of a waiting receive; arrivals wake it earlier.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes of bodies delivered at once, unless a single message is larger. Clients buffer a whole
-/// answer, and some take at most 4 MiB.
-const ANSWER_BYTES_MAX: u32 = 3 << 20;
-
 /// A checked receive.
 #[derive(Clone, Debug)]
 pub(crate) struct Receive {
@@ -58,7 +59,7 @@ pub(crate) async fn receive(
     until: Instant,
 ) -> Result<Vec<v2::Message>, Failure> {
     let Some(term) = node.leading_term() else {
-        return Err(Failure::Elsewhere(raftmq_raft_store::ProposeError::NotLeader));
+        return Err(Failure::Elsewhere(ProposeError::NotLeader));
     };
     loop {
         let ids = ids(node, receive)?;
@@ -76,7 +77,7 @@ pub(crate) async fn receive(
             () = arrived => (),
             () = tokio::time::sleep_until(until.min(now + LOOK_INTERVAL)) => (),
             () = node.until_not_leading(term) => {
-                return Err(Failure::Elsewhere(raftmq_raft_store::ProposeError::NotLeader));
+                return Err(Failure::Elsewhere(ProposeError::NotLeader));
             }
         }
     }
@@ -119,30 +120,46 @@ async fn take(
             Err(_place) => return Ok(Vec::new()),
         }
     };
-    let again = chosen.again();
     let more = chosen.more;
-    let wanted = chosen.units.len();
-    let outcome = chosen.submitted.outcome().await;
-    let granted = match outcome {
-        Ok(CommandReply::CheckedOut(granted)) => {
-            lane.decided(&again, granted.len() == wanted);
-            granted
-        }
-        Ok(CommandReply::Rejected(rejection)) => {
-            lane.decided(&again, false);
-            return Err(rejected(receive, rejection));
-        }
-        Ok(other) => panic!("a checkout was answered with {other:?}"),
-        Err(error) => {
-            lane.decided(&again, false);
-            return Err(error.into());
-        }
-    };
+    let (units, outcome) = decide(lane.clone(), chosen).await?;
+    let granted = outcome.map_err(|failure| match failure {
+        Undecided::Rejected(rejection) => rejected(receive, rejection),
+        Undecided::Elsewhere(error) => error.into(),
+    })?;
     if more {
         // Another waiting receive can go on where this one stopped.
         lane.arrived.notify_one();
     }
-    Ok(deliver(node, ids, receive, &granted, &chosen.units).await)
+    Ok(deliver(node, ids, receive, &granted, &units).await)
+}
+
+/// Why a checkout granted nothing.
+enum Undecided {
+    Rejected(Rejection),
+    Elsewhere(ProposeError),
+}
+
+type Units = HashMap<(u32, u64), Unit>;
+
+/// Waits for the outcome of a checkout and settles the lane's reservations, even when the receive that
+/// asked for it has gone: in a task of its own.
+async fn decide(
+    lane: Arc<Lane>,
+    chosen: Chosen,
+) -> Result<(Units, Result<Vec<Granted>, Undecided>), ProposeError> {
+    let settle = tokio::spawn(async move {
+        let again = chosen.again();
+        let outcome = match chosen.submitted.outcome().await {
+            Ok(CommandReply::CheckedOut(granted)) => Ok(granted),
+            Ok(CommandReply::Rejected(rejection)) => Err(Undecided::Rejected(rejection)),
+            Ok(other) => panic!("a checkout was answered with {other:?}"),
+            Err(error) => Err(Undecided::Elsewhere(error)),
+        };
+        let matched = outcome.as_ref().is_ok_and(|granted| granted.len() == chosen.units.len());
+        lane.decided(&again, matched);
+        (chosen.units, outcome)
+    });
+    settle.await.map_err(|error| ProposeError::Stopped(error.to_string()))
 }
 
 fn rejected(receive: &Receive, rejection: Rejection) -> Failure {
@@ -159,17 +176,13 @@ async fn deliver(
     ids: (u32, u32),
     receive: &Receive,
     granted: &[Granted],
-    units: &std::collections::HashMap<(u32, u64), Unit>,
+    units: &Units,
 ) -> Vec<v2::Message> {
     let mut messages = Vec::with_capacity(granted.len());
     let mut bytes = 0;
     for grant in granted {
         let Some(unit) = units.get(&(grant.queue_id, grant.offset)) else { continue };
         bytes += unit.length;
-        if bytes > ANSWER_BYTES_MAX && !messages.is_empty() {
-            give_back(node, ids, grant).await;
-            continue;
-        }
         match read(node, unit) {
             Ok(message) => {
                 let tag = message.system_properties.as_ref().and_then(|p| p.tag.clone());
@@ -262,14 +275,6 @@ fn receipt(ids: (u32, u32), grant: &Granted) -> wire::Receipt {
         offset: grant.offset,
         nonce: grant.nonce,
     }
-}
-
-async fn give_back(node: &Node, ids: (u32, u32), grant: &Granted) {
-    let command = crate::command::Command::ChangeInvisible(wire::ChangeInvisible {
-        receipt: Some(receipt(ids, grant)),
-        visible_at_ms: now_ms(),
-    });
-    submit_and_forget(node, &command).await;
 }
 
 async fn consume(node: &Node, ids: (u32, u32), grant: &Granted) {

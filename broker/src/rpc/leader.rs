@@ -128,10 +128,12 @@ impl LeaderRouter {
         loop {
             let known = leadership.borrow_and_update().clone();
             match self.target(&known, terms) {
-                Some(Target::Local) => match local().await {
-                    Ok(answer) => return Ok(answer),
-                    Err(Failure::Refused(refusal)) => return Err(refusal),
-                    Err(Failure::Elsewhere(error)) => tracing::debug!(%error, "trying again"),
+                // A leader that lost its majority gets no answer: then it is held like any other.
+                Some(Target::Local) => match tokio::time::timeout_at(give_up, local()).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(Failure::Refused(refusal))) => return Err(refusal),
+                    Ok(Err(Failure::Elsewhere(error))) => tracing::debug!(%error, "trying again"),
+                    Err(_) => tracing::debug!("no outcome in time"),
                 },
                 Some(Target::Remote(client)) => match remote(client).await {
                     Ok(answer) => return Ok(answer),

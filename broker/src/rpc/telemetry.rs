@@ -54,8 +54,11 @@ pub(crate) fn serve(
     let answers = futures::stream::unfold(Some(state), |state| async move {
         let (mut commands, mut session) = state?;
         loop {
-            // An error is the client's connection breaking: the stream ends either way.
-            let command = commands.message().await.ok().flatten()?;
+            // The client's side ending, its connection breaking, this node stopping: the stream ends.
+            let command = tokio::select! {
+                command = commands.message() => command.ok().flatten()?,
+                () = session.node.stop.cancelled() => return None,
+            };
             match session.answer(command) {
                 Some(Ok(answer)) => return Some((Ok(answer), Some((commands, session)))),
                 Some(Err(status)) => return Some((Err(status), None)),

@@ -18,6 +18,9 @@ use crate::command::tag_hash;
 
 /// Largest body, as it arrives (compressed bodies count compressed).
 pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Largest message with everything in it. Also bounds what has no limit of its own, such as trace
+/// contexts and namespaces.
+const RECORD_BYTES_MAX: usize = BODY_BYTES_MAX + (64 << 10);
 /// Most messages of one request: they become one command of one log entry.
 const MESSAGES_MAX: usize = 1024;
 /// Most bytes of all messages of one request.
@@ -136,19 +139,27 @@ pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Pars
             return Err(Refusal::new(Code::MessageCorrupted, text));
         }
         let message_type = check(&message, origin)?;
-        bytes += message.body.len();
+        bytes += message.encoded_len();
         if bytes > REQUEST_BYTES_MAX {
             let text =
-                format!("the bodies of a request add up to more than {REQUEST_BYTES_MAX} bytes");
+                format!("the messages of a request add up to more than {REQUEST_BYTES_MAX} bytes");
             return Err(Refusal::new(Code::PayloadTooLarge, text));
         }
         let properties = message.system_properties.clone().unwrap_or_default();
+        let record = record(message, origin).encode_to_vec();
+        if record.len() > RECORD_BYTES_MAX {
+            let text = format!(
+                "a message of {} bytes with all its properties; at most {RECORD_BYTES_MAX} are taken",
+                record.len()
+            );
+            return Err(Refusal::new(Code::MessagePropertiesTooLarge, text));
+        }
         parsed.types.push(message_type);
         parsed.messages.push(NewMessage {
             queue_id: 0,
             tag_hash: tag_hash(properties.tag.as_deref()),
             message_id: properties.message_id.clone().into(),
-            record: record(message, origin).encode_to_vec().into(),
+            record: record.into(),
             record_offset: 0,
         });
         parsed.message_ids.push(properties.message_id);

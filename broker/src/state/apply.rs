@@ -682,8 +682,9 @@ impl Step<'_> {
         while low < high {
             let middle = low + (high - low) / 2;
             match super::unit(self.store, topic_id, queue_id, middle) {
-                Some(unit) if !gone(&unit) => high = middle,
-                _ => low = middle + 1,
+                Some(unit) if gone(&unit) => low = middle + 1,
+                // Absent: stored by this very entry, and so not in the tables yet.
+                _ => high = middle,
             }
         }
         low

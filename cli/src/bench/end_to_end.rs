@@ -157,7 +157,8 @@ pub async fn run(
     };
     output.print(&report, |report| {
         format!(
-            "{}  end to end: {}\n  send: {}\n  {} received with the warm-up, {} of them again, {} missing",
+            "{}  end to end: {}\n  send: {}\n  \
+             {} received with the warm-up, {} of them again, {} missing",
             report.throughput.text(),
             report.latency.text(),
             report.send_latency.text(),

@@ -147,7 +147,8 @@ impl Writer {
             Operation::Truncate { from_index, done } => (self.truncate(from_index), done),
             Operation::Clear { done } => {
                 self.shared.note_written_before(0);
-                (self.delete(|_| true), done)
+                let lowered = self.synced.note(SyncedMark::default());
+                (lowered.and_then(|()| self.delete(|_| true)), done)
             }
             Operation::DeleteBefore { index, done } => {
                 let result = self
@@ -261,12 +262,12 @@ impl Writer {
 
     fn truncate(&mut self, from_index: u64) -> io::Result<()> {
         self.shared.note_written_before(from_index);
+        // The mark is lowered first: a crash on the way must not make the cut look like damage.
+        self.synced.note(SyncedMark::default())?;
         self.delete(|segment| segment.first_index >= from_index)?;
         if let Some(segment) = self.shared.last_segment()
             && segment.next_index() > from_index
         {
-            // The mark is lowered first: a crash in between must not make the cut look like damage.
-            self.synced.note(SyncedMark { first_index: segment.first_index, offset: 0 })?;
             segment.cut(from_index)?;
             segment.file.sync_all()?;
         }

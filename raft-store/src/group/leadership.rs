@@ -23,6 +23,8 @@ use crate::types::TypeConfig;
 const SUCCESSOR_STEP: Duration = Duration::from_millis(80);
 /// Longest wait for a refused connection; a host that is gone does not refuse.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time between two looks while nobody is known to lead.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest wait for a hand-over.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -66,7 +68,13 @@ pub(super) fn watch(member: Arc<Member>) -> watch::Receiver<Leadership> {
                 }
                 changed
             });
-            if sender.is_closed() || WatchReceiver::changed(&mut metrics).await.is_err() {
+            // A leader that could not yet confirm its leadership tries again by itself.
+            let patience = match *sender.borrow() {
+                Leadership::None => CONFIRM_INTERVAL,
+                Leadership::Local { .. } | Leadership::Remote { .. } => Duration::MAX,
+            };
+            let changed = tokio::time::timeout(patience, WatchReceiver::changed(&mut metrics));
+            if sender.is_closed() || matches!(changed.await, Ok(Err(_))) {
                 return;
             }
         }

@@ -22,7 +22,7 @@ use openraft::Raft;
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
-use openraft::errors::RaftError;
+use openraft::impls::ProgressResponder;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_server::PeerServer;
 use tokio::net::TcpListener;
@@ -292,14 +292,32 @@ impl GroupHandle {
     /// # Cancel safety
     /// A dropped future does not take the proposal back.
     pub async fn propose(&self, body: Bytes) -> Result<Reply, ProposeError> {
-        match self.member.raft.client_write(Body(body)).await {
-            Ok(response) => Ok(response.data),
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
-                Err(ProposeError::Unknown)
+        self.submit(body).await?.await
+    }
+
+    /// Hands `body` to Raft; entries enter the log in the order of these calls. The returned future
+    /// resolves when the entry was applied.
+    ///
+    /// # Errors
+    /// The node is ending.
+    pub async fn submit(
+        &self,
+        body: Bytes,
+    ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<>, ProposeError>
+    {
+        let (responder, applied) = ProgressResponder::<TypeConfig, _>::complete_only();
+        let raft = &self.member.raft;
+        raft.client_write_ff(Body(body), Some(responder))
+            .await
+            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
+        Ok(async move {
+            match applied.await {
+                Ok(Ok(response)) => Ok(response.data),
+                Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Unknown),
+                Ok(Err(_)) => Err(ProposeError::NotLeader),
+                Err(_) => Err(ProposeError::Stopped("raft has ended".to_owned())),
             }
-            Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
-            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
-        }
+        })
     }
 
     /// The tables.
