@@ -158,6 +158,11 @@ impl Broker {
     /// Hands leadership over, answers what is under way, stops.
     pub async fn shutdown(self) {
         self.node.group.hand_over().await;
+        self.stop().await;
+    }
+
+    /// Stops without handing leadership over: for when the whole group stops.
+    pub async fn stop(self) {
         self.stop.cancel();
         if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!(waited_s = DRAIN.as_secs(), "some calls were still under way");
@@ -200,7 +205,8 @@ async fn client_listener(config: &Config) -> Result<Listener, StartError> {
             raftmq_listener::Tls::Files { certificate: certificate.clone(), key: key.clone() }
         }
     };
-    let names = [config.client_advertise.clone()];
+    let host = config.client_advertise.rsplit_once(':').map_or("", |(host, _)| host);
+    let names = [host.to_owned()];
     let tls = tls.server_config(&names)?;
     Listener::bind(&config.client_listen, tls)
         .await

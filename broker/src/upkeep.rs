@@ -16,6 +16,8 @@ use crate::state::State;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Deliveries dealt with in one look, so that a flood does not hold up others.
 const DUE_MAX: usize = 1024;
+/// Rounds between two clean-ups of what is remembered about clients and deliveries.
+const SWEEP_ROUNDS: u64 = 100;
 /// How long before its time a message is renewed, so that nobody else gets it in between.
 const RENEW_BEFORE_MS: u64 = 10_000;
 /// How long a living owner keeps a message without looking again.
@@ -25,13 +27,19 @@ const RENEWED_FOR_MS: u64 = 3 * 3_600_000;
 
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
-    loop {
+    for round in 0u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_INTERVAL) => (),
         }
-        if node.leading_term().is_some() {
-            look(&node).await;
+        if let Some(term) = node.leading_term() {
+            look(&node, term).await;
+            if round.is_multiple_of(SWEEP_ROUNDS) {
+                forget_ended(&node, term);
+            }
+        }
+        if round.is_multiple_of(SWEEP_ROUNDS) {
+            node.clients.sweep();
         }
     }
 }
@@ -44,9 +52,16 @@ struct Due {
     wake: Vec<(u32, u32)>,
 }
 
-async fn look(node: &Node) {
+fn forget_ended(node: &Node, term: u64) {
+    let state = node.state.read();
+    for (ids, consumption) in &state.consumptions {
+        node.lanes.lane(term, *ids).forget_ended(consumption);
+    }
+}
+
+async fn look(node: &Node, term: u64) {
     let now_ms = now_ms();
-    let due = gather(node, &node.state.read(), now_ms);
+    let due = gather(node, &node.state.read(), term, now_ms);
     for ids in due.wake {
         node.lanes.wake_lane(ids);
     }
@@ -66,11 +81,12 @@ async fn look(node: &Node) {
     futures::future::join_all(exhausted).await;
 }
 
-fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
+fn gather(node: &Node, state: &State, term: u64, now_ms: u64) -> Due {
     let mut due = Due::default();
     for (ids, consumption) in &state.consumptions {
         let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
         let mut waiting = false;
+        let lane = node.lanes.lane(term, *ids);
         for (visible_at, queue_id, offset) in consumption.due.iter().take(DUE_MAX) {
             if *visible_at > now_ms + RENEW_BEFORE_MS {
                 break;
@@ -89,6 +105,7 @@ fn gather(node: &Node, state: &State, now_ms: u64) -> Due {
             let owner = &record.renew_client_id;
             let kept = !owner.is_empty()
                 && now_ms.saturating_sub(record.first_delivery_ms) < RENEWED_FOR_MS
+                && lane.is_confirmed(&receipt)
                 && node.clients.is_alive(owner);
             if kept {
                 due.renew.push(receipt);

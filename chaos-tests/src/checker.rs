@@ -112,17 +112,19 @@ pub fn gaps_ms<'a>(sends: impl IntoIterator<Item = &'a Send>) -> Vec<u64> {
     gaps
 }
 
-/// Longest time without a successful send that touches `from_ms..until_ms`.
-///
-/// `None` when there was no success after `from_ms` at all: the gap never ended.
+/// Longest time within `from_ms..until_ms` without the answer of a successful send.
 pub fn longest_gap_ms<'a>(
     sends: impl IntoIterator<Item = &'a Send>,
     from_ms: u64,
     until_ms: u64,
-) -> Option<u64> {
-    let ends = successes_ms(sends);
-    let touching = ends.windows(2).filter(|pair| pair[1] > from_ms && pair[0] < until_ms);
-    touching.map(|pair| pair[1] - pair[0]).max()
+) -> u64 {
+    let within = successes_ms(sends).into_iter().filter(|end| (from_ms..until_ms).contains(end));
+    let (mut last, mut longest) = (from_ms, 0);
+    for end in within.chain([until_ms]) {
+        longest = longest.max(end.saturating_sub(last));
+        last = end;
+    }
+    longest
 }
 
 /// The value that `percent` of all are not above; `sorted` ascends. 0 for none.
@@ -241,9 +243,10 @@ mod tests {
             send("b", 200, true),
         ];
         assert_eq!(gaps_ms(&sends), [100, 1000]);
-        assert_eq!(longest_gap_ms(&sends, 0, 150), Some(100));
-        assert_eq!(longest_gap_ms(&sends, 300, 400), Some(1000));
-        assert_eq!(longest_gap_ms(&sends, 1200, 9000), None);
+        assert_eq!(longest_gap_ms(&sends, 90, 200), 100);
+        assert_eq!(longest_gap_ms(&sends, 200, 1100), 900);
+        assert_eq!(longest_gap_ms(&sends, 300, 1500), 900);
+        assert_eq!(longest_gap_ms(&sends, 1300, 9000), 7700);
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub struct SendFigures {
     pub gap_ms_max: u64,
     /// 99th percentile of these times.
     pub gap_ms_p99: u64,
-    /// For each kill, the longest such time until the next kill; none: no success any more.
-    pub gap_ms_by_kill: Vec<Option<u64>>,
+    /// For each kill, the longest such time from then to the next kill, or to the last send.
+    pub gap_ms_by_kill: Vec<u64>,
 }
 
 impl SendFigures {
@@ -32,7 +32,8 @@ impl SendFigures {
     pub fn new(client: &str, sends: &[Send], kills_ms: &[u64]) -> Self {
         let gaps = checker::gaps_ms(sends);
         let ok = sends.iter().filter(|send| send.ok).count();
-        let ends = kills_ms.iter().skip(1).copied().chain([u64::MAX]);
+        let last_ms = sends.iter().map(|send| send.end_ms).max().unwrap_or(0);
+        let ends = kills_ms.iter().skip(1).copied().chain([last_ms]);
         let by_kill = kills_ms
             .iter()
             .zip(ends)

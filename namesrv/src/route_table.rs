@@ -17,6 +17,7 @@ use raftmq_proto::raftmq::GroupRoute;
 use raftmq_proto::raftmq::ListedRoute;
 use raftmq_proto::raftmq::RouteTopic;
 use raftmq_proto::route;
+use raftmq_proto::route::Shape;
 use raftmq_proto::v2::Assignment;
 use raftmq_proto::v2::MessageQueue;
 use raftmq_proto::v2::Resource;
@@ -166,10 +167,11 @@ impl RouteTable {
     pub fn message_queues(
         &self,
         resource: &Resource,
+        shape: Shape,
         now: Instant,
     ) -> Result<Vec<MessageQueue>, NoRoute> {
         self.collect(&resource.name, now, |group, topic| {
-            route::message_queues(group, topic, resource)
+            route::message_queues(group, topic, resource, shape)
         })
     }
 
@@ -180,9 +182,12 @@ impl RouteTable {
     pub fn assignments(
         &self,
         resource: &Resource,
+        shape: Shape,
         now: Instant,
     ) -> Result<Vec<Assignment>, NoRoute> {
-        self.collect(&resource.name, now, |group, topic| route::assignments(group, topic, resource))
+        self.collect(&resource.name, now, |group, topic| {
+            route::assignments(group, topic, resource, shape)
+        })
     }
 
     /// Everything that lives at `now`, sorted by group.

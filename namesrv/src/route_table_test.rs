@@ -1,5 +1,7 @@
 use raftmq_proto::raftmq::RouteMember;
 
+use raftmq_proto::route::Shape;
+
 use super::*;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -31,7 +33,7 @@ fn demo() -> Resource {
 }
 
 fn first_broker(table: &RouteTable, now: Instant) -> Option<String> {
-    let queues = table.message_queues(&demo(), now).ok()?;
+    let queues = table.message_queues(&demo(), Shape::OneAddress, now).ok()?;
     Some(queues.first()?.broker.as_ref()?.name.clone())
 }
 
@@ -74,7 +76,10 @@ fn renewal_keeps_a_route_alive_and_silence_ends_it() {
     let later = now + TTL - Duration::from_millis(1);
     assert_eq!(table.register(group("a", 1, 1, 1), TTL, later), Ok(Accepted::Renewed));
     assert!(first_broker(&table, now + TTL).is_some());
-    assert_eq!(table.message_queues(&demo(), later + TTL), Err(NoRoute::NoGroup));
+    assert_eq!(
+        table.message_queues(&demo(), Shape::OneAddress, later + TTL),
+        Err(NoRoute::NoGroup)
+    );
     assert_eq!(table.list(later + TTL), []);
     assert_eq!(table.expire(later + TTL), ["a"]);
     assert_eq!(table.size(), (0, 0));
@@ -104,11 +109,11 @@ fn a_topic_is_merged_over_all_groups_that_have_it() {
     for route in [group("b", 1, 3, 1), group("a", 1, 2, 1), without] {
         table.register(route, TTL, now).unwrap();
     }
-    let queues = table.message_queues(&demo(), now).unwrap();
+    let queues = table.message_queues(&demo(), Shape::OneAddress, now).unwrap();
     // The leader's four and one of each follower, for both groups.
     assert_eq!(queues.len(), 12);
     assert!(queues.iter().all(|queue| queue.topic == Some(demo())));
-    let assignments = table.assignments(&demo(), now).unwrap();
+    let assignments = table.assignments(&demo(), Shape::OneAddress, now).unwrap();
     let names: Vec<_> = assignments
         .into_iter()
         .filter_map(|assignment| Some(assignment.message_queue?.broker?.name))
@@ -120,10 +125,10 @@ fn a_topic_is_merged_over_all_groups_that_have_it() {
 fn an_unknown_topic_is_not_the_same_as_knowing_nobody() {
     let (mut table, now) = (RouteTable::default(), Instant::now());
     let other = Resource { name: "other".to_owned(), ..Resource::default() };
-    assert_eq!(table.message_queues(&other, now), Err(NoRoute::NoGroup));
+    assert_eq!(table.message_queues(&other, Shape::OneAddress, now), Err(NoRoute::NoGroup));
     table.register(group("a", 1, 1, 1), TTL, now).unwrap();
-    assert_eq!(table.message_queues(&other, now), Err(NoRoute::UnknownTopic));
-    assert_eq!(table.assignments(&other, now), Err(NoRoute::UnknownTopic));
+    assert_eq!(table.message_queues(&other, Shape::OneAddress, now), Err(NoRoute::UnknownTopic));
+    assert_eq!(table.assignments(&other, Shape::OneAddress, now), Err(NoRoute::UnknownTopic));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! some pick one for ever, some can not parse them), but all of them retry a failed send on another
 //! *broker name*. So each node of a group is listed as a broker of its own with a single address.
 //! Every node accepts every call, and the leader alone decides the real queue; so the queues listed
-//! here only steer traffic: all of them at the leader, one at each follower.
+//! here only steer traffic: all of them at the leader, one at each follower. What the code of some
+//! clients needs beyond that is in [`Shape`].
 //!
 //! Not here: which topics exist, who leads (the caller knows).
 
@@ -23,6 +24,32 @@ use crate::v2::Resource;
 /// The queue id that stands for "any queue of that broker" in an assignment.
 pub const ANY_QUEUE: i32 = -1;
 
+/// What a client's own code needs of a route so that a dead node goes unnoticed. Read in the clients'
+/// sources and measured with each of them; all else is the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A broker is one address; a failed send is retried at another broker (Java, C++, Rust, …).
+    OneAddress,
+    /// The client dials under a lock or retries at the next queue of the list, whosever it is (Go,
+    /// Python): a broker is all addresses, its own first, and neighbours in the list differ.
+    AllAddresses,
+    /// As before, for a client that joins the addresses to a target without a scheme (Node): the
+    /// scheme stands before the first.
+    AllAddressesWithScheme,
+}
+
+impl Shape {
+    /// The shape for the value of the header `x-mq-language`.
+    pub fn of_language(language: &str) -> Self {
+        match language {
+            "GO" | "GOLANG" | "PYTHON" => Self::AllAddresses,
+            // What the client for Node.js says.
+            "HTTP" | "NODE_JS" => Self::AllAddressesWithScheme,
+            _ => Self::OneAddress,
+        }
+    }
+}
+
 /// The queues of `topic` as a producer or simple consumer sees them, the leader's first.
 ///
 /// `resource` is echoed in each queue, as clients compare it with what they asked for.
@@ -30,13 +57,20 @@ pub fn message_queues(
     route: &GroupRoute,
     topic: &RouteTopic,
     resource: &Resource,
+    shape: Shape,
 ) -> Vec<MessageQueue> {
+    let members = leader_first(route);
+    let queue = |member, id| message_queue(route, member, topic, resource, id, shape);
     let mut queues = Vec::new();
-    for member in leader_first(route) {
-        let queue_count = if member.node_id == route.leader_id { topic.queue_count } else { 1 };
-        for id in 0..queue_count {
-            queues.push(message_queue(member, topic, resource, id as i32));
+    if shape != Shape::OneAddress {
+        for id in 0..topic.queue_count {
+            queues.extend(members.iter().map(|member| queue(member, id as i32)));
         }
+        return queues;
+    }
+    for member in &members {
+        let queue_count = if member.node_id == route.leader_id { topic.queue_count } else { 1 };
+        queues.extend((0..queue_count).map(|id| queue(member, id as i32)));
     }
     queues
 }
@@ -46,13 +80,18 @@ pub fn message_queues(
 ///
 /// The order does not depend on who leads: clients restart their receive loops when an assignment
 /// changes, and a failover must not make them do so.
-pub fn assignments(route: &GroupRoute, topic: &RouteTopic, resource: &Resource) -> Vec<Assignment> {
+pub fn assignments(
+    route: &GroupRoute,
+    topic: &RouteTopic,
+    resource: &Resource,
+    shape: Shape,
+) -> Vec<Assignment> {
     let mut members: Vec<&RouteMember> = route.members.iter().collect();
     members.sort_by_key(|member| member.node_id);
     members
         .into_iter()
         .map(|member| Assignment {
-            message_queue: Some(message_queue(member, topic, resource, ANY_QUEUE)),
+            message_queue: Some(message_queue(route, member, topic, resource, ANY_QUEUE, shape)),
         })
         .collect()
 }
@@ -81,11 +120,37 @@ fn leader_first(route: &GroupRoute) -> Vec<&RouteMember> {
     members
 }
 
+/// The address of `member`, and those of the others behind it when the client can use them: some
+/// clients take several addresses only as IPv4 literals.
+fn member_endpoints(route: &GroupRoute, member: &RouteMember, shape: Shape) -> Option<Endpoints> {
+    let mut own = endpoints(&member.client_address)?;
+    if shape == Shape::OneAddress {
+        return Some(own);
+    }
+    let mut others: Vec<&RouteMember> =
+        route.members.iter().filter(|other| other.node_id != member.node_id).collect();
+    others.sort_by_key(|other| other.node_id);
+    let mut all = vec![own.clone()];
+    all.extend(others.iter().filter_map(|other| endpoints(&other.client_address)));
+    if all.iter().any(|one| one.scheme() != AddressScheme::IPv4) {
+        return Some(own);
+    }
+    own.addresses = all.into_iter().flat_map(|one| one.addresses).collect();
+    if shape == Shape::AllAddressesWithScheme
+        && let Some(first) = own.addresses.first_mut()
+    {
+        first.host = format!("ipv4:{}", first.host);
+    }
+    Some(own)
+}
+
 fn message_queue(
+    route: &GroupRoute,
     member: &RouteMember,
     topic: &RouteTopic,
     resource: &Resource,
     id: i32,
+    shape: Shape,
 ) -> MessageQueue {
     MessageQueue {
         topic: Some(resource.clone()),
@@ -95,7 +160,7 @@ fn message_queue(
             name: member.broker_name.clone(),
             // 0 marks a broker that takes writes; clients ignore all others.
             id: 0,
-            endpoints: endpoints(&member.client_address),
+            endpoints: member_endpoints(route, member, shape),
         }),
         accept_message_types: topic.message_types.clone(),
     }
@@ -124,7 +189,7 @@ mod tests {
 
     #[test]
     fn leader_has_all_queues_and_each_follower_one() {
-        let queues = message_queues(&route(2), &topic(), &Resource::default());
+        let queues = message_queues(&route(2), &topic(), &Resource::default(), Shape::OneAddress);
         let names: Vec<_> = queues
             .iter()
             .map(|queue| queue.broker.clone().map(|b| b.name).unwrap_or_default())
@@ -136,11 +201,40 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_differ_and_know_all_addresses_where_the_client_needs_it() {
+        let shape = Shape::of_language("PYTHON");
+        let queues = message_queues(&route(2), &topic(), &Resource::default(), shape);
+        let brokers: Vec<Broker> = queues.into_iter().filter_map(|queue| queue.broker).collect();
+        assert!(brokers.windows(2).all(|pair| pair[0].name != pair[1].name));
+        let addresses = brokers[0].endpoints.clone().map(|e| e.addresses).unwrap_or_default();
+        let ports: Vec<i32> = addresses.iter().map(|address| address.port).collect();
+        assert_eq!(ports, [8083, 8082, 8084], "its own first");
+        assert_eq!(addresses[0].host, "127.0.0.1");
+
+        let shape = Shape::of_language("HTTP");
+        let queues = message_queues(&route(2), &topic(), &Resource::default(), shape);
+        let first = queues[0].broker.clone().and_then(|broker| broker.endpoints);
+        assert_eq!(first.map(|e| e.addresses[0].host.clone()), Some("ipv4:127.0.0.1".into()));
+    }
+
+    #[test]
+    fn names_stay_single() {
+        let mut named = route(2);
+        named.members[0].client_address = "broker-0.broker:8081".into();
+        let queues = message_queues(&named, &topic(), &Resource::default(), Shape::AllAddresses);
+        let counts = queues.iter().map(|queue| {
+            let endpoints = queue.broker.clone().and_then(|broker| broker.endpoints);
+            endpoints.map_or(0, |endpoints| endpoints.addresses.len())
+        });
+        assert!(counts.into_iter().all(|count| count == 1));
+    }
+
+    #[test]
     fn assignments_do_not_change_with_the_leader() {
         let resource = Resource::default();
         assert_eq!(
-            assignments(&route(1), &topic(), &resource),
-            assignments(&route(3), &topic(), &resource)
+            assignments(&route(1), &topic(), &resource, Shape::OneAddress),
+            assignments(&route(3), &topic(), &resource, Shape::OneAddress)
         );
     }
 

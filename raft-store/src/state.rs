@@ -226,6 +226,11 @@ impl StateStore {
         open(&db).flush().map_err(io::Error::other)
     }
 
+    /// Closes the tables. Nothing may be read afterwards.
+    pub(crate) fn close(&self) {
+        drop(self.db.write().take());
+    }
+
     fn db(&self) -> RwLockReadGuard<'_, Option<DB>> {
         self.db.read()
     }
@@ -234,7 +239,7 @@ impl StateStore {
 fn open<'a>(db: &'a RwLockReadGuard<'_, Option<DB>>) -> &'a DB {
     match db.as_ref() {
         Some(db) => db,
-        None => panic!("the state tables are gone after a failed snapshot install"),
+        None => panic!("the state tables are closed"),
     }
 }
 

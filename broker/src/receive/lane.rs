@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     choice: Mutex<Choice>,
     /// Wakes one receive that waits for messages.
     pub(crate) arrived: Notify,
+    /// Deliveries that went to their client in this leadership: nonce by (queue id, offset).
+    confirmed: Mutex<HashMap<(u32, u64), u64>>,
 }
 
 /// What has been chosen and not yet decided.
@@ -126,7 +128,7 @@ impl Lane {
             stale: true,
             first_queue: 0,
         };
-        Self { choice: Mutex::new(choice), arrived: Notify::new() }
+        Self { choice: Mutex::new(choice), arrived: Notify::new(), confirmed: Mutex::default() }
     }
 
     /// Chooses up to `wish.count` messages and submits their checkout to `place`; gives `place` back
@@ -167,6 +169,23 @@ impl Lane {
         // Under the lock: the log sees checkouts in the order of their reservations.
         let submitted = place.submit(&command);
         Ok(Chosen { submitted, units: pick.units, again, more: pick.more })
+    }
+
+    pub(crate) fn confirm(&self, receipt: &wire::Receipt) {
+        self.confirmed.lock().insert((receipt.queue_id, receipt.offset), receipt.nonce);
+    }
+
+    pub(crate) fn is_confirmed(&self, receipt: &wire::Receipt) -> bool {
+        self.confirmed.lock().get(&(receipt.queue_id, receipt.offset)) == Some(&receipt.nonce)
+    }
+
+    /// Forgets deliveries that have ended.
+    pub(crate) fn forget_ended(&self, consumption: &state::Consumption) {
+        self.confirmed.lock().retain(|(queue_id, offset), nonce| {
+            let progress = consumption.queues.get(*queue_id as usize);
+            let record = progress.and_then(|progress| progress.inflight.get(offset));
+            record.is_some_and(|record| record.nonce == *nonce)
+        });
     }
 
     /// Takes back the reservations of a checkout whose outcome is known.

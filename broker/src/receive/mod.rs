@@ -217,6 +217,15 @@ pub(crate) fn read(node: &Node, unit: &Unit) -> Result<v2::Message, ReadError> {
         .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error).into())
 }
 
+/// Notes that the deliveries behind these receipt handles went to their client, so that they are kept
+/// for it while it lives. What got lost on the way is not, and comes back after its time.
+pub(crate) fn confirm(node: &Node, handles: &[String]) {
+    let Some(term) = node.leading_term() else { return };
+    for receipt in handles.iter().filter_map(|text| handle::decode(text)) {
+        node.lanes.lane(term, (receipt.group_id, receipt.topic_id)).confirm(&receipt);
+    }
+}
+
 /// Fills in what only the index and the delivery know.
 fn delivered(
     message: v2::Message,

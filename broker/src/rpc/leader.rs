@@ -169,6 +169,14 @@ impl LeaderRouter {
         }
     }
 
+    /// A client for the leader, when that is another node.
+    pub(crate) fn leader_elsewhere(&self) -> Option<MessagingServiceClient<Channel>> {
+        match &*self.node.leadership.borrow() {
+            Leadership::Remote { client_address, .. } => self.client(client_address),
+            Leadership::Local { .. } | Leadership::None => None,
+        }
+    }
+
     fn client(&self, address: &str) -> Option<MessagingServiceClient<Channel>> {
         let mut channels = self.channels.lock();
         if !channels.contains_key(address) {

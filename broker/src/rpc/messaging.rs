@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::Stream;
+use futures::StreamExt;
 use raftmq_listener::Connection;
 use raftmq_proto::names;
 use raftmq_proto::route;
@@ -252,7 +253,7 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let resource = request.get_ref().topic.clone().unwrap_or_default();
         let (group, topic) = self.route_of(&resource.name)?;
-        Ok(route::message_queues(&group, &topic, &resource))
+        Ok(route::message_queues(&group, &topic, &resource, shape(request.metadata())))
     }
 
     fn query_assignment(
@@ -264,7 +265,7 @@ impl MessagingService {
         check_names(message.topic.as_ref(), message.group.as_ref())?;
         let resource = message.topic.clone().unwrap_or_default();
         let (group, topic) = self.route_of(&resource.name)?;
-        Ok(route::assignments(&group, &topic, &resource))
+        Ok(route::assignments(&group, &topic, &resource, shape(request.metadata())))
     }
 
     fn route_of(
@@ -291,6 +292,7 @@ impl MessagingService {
         if !self.node.clients.seen(&client_id) {
             self.know_by_heartbeat(&client_id, request)?;
         }
+        self.tell_leader(request);
         Ok(v2::HeartbeatResponse { status: Some(status::ok()) })
     }
 }
@@ -315,6 +317,27 @@ impl MessagingService {
         self.node.clients.settings(client_id, client_type, language, group);
         Ok(())
     }
+}
+
+impl MessagingService {
+    /// The leader decides by who lives; a client may be connected to this node only.
+    fn tell_leader(&self, request: &Request<v2::HeartbeatRequest>) {
+        let terms = Terms::of(request.metadata());
+        if terms.relayed {
+            return;
+        }
+        if let Some(mut client) = self.router.leader_elsewhere() {
+            let heartbeat = leader::relay(request.get_ref().clone(), request.metadata(), terms);
+            // Lost ones are followed by others.
+            tokio::spawn(async move { client.heartbeat(heartbeat).await });
+        }
+    }
+}
+
+/// What the client's language needs of a route.
+fn shape(metadata: &MetadataMap) -> route::Shape {
+    let language = metadata.get("x-mq-language").and_then(|language| language.to_str().ok());
+    route::Shape::of_language(language.unwrap_or(""))
 }
 
 /// A receive, checked.
@@ -381,6 +404,17 @@ fn receive_answer(messages: Vec<v2::Message>) -> Vec<v2::ReceiveMessageResponse>
     parts.extend(messages.into_iter().map(|message| part(Content::Message(message))));
     parts.push(part(Content::DeliveryTimestamp(now())));
     parts
+}
+
+/// The receipt handles in an answer.
+fn handles(parts: &[v2::ReceiveMessageResponse]) -> Vec<String> {
+    let handle = |part: &v2::ReceiveMessageResponse| match &part.content {
+        Some(Content::Message(message)) => {
+            message.system_properties.as_ref().and_then(|p| p.receipt_handle.clone())
+        }
+        _ => None,
+    };
+    parts.iter().filter_map(handle).collect()
 }
 
 fn part(content: Content) -> v2::ReceiveMessageResponse {
@@ -516,9 +550,16 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
                     part(Content::DeliveryTimestamp(now())),
                 ]
             });
-            futures::stream::iter(parts.into_iter().map(Ok))
+            let handles = handles(&parts);
+            // Polled to the end means that everything went to the client's connection.
+            let sent = futures::stream::once(async move {
+                receive::confirm(&service.node, &handles);
+                None
+            });
+            futures::stream::iter(parts.into_iter().map(Some)).chain(sent)
         };
-        Ok(Response::new(Box::pin(futures::FutureExt::flatten_stream(parts))))
+        let parts = futures::FutureExt::flatten_stream(parts);
+        Ok(Response::new(Box::pin(parts.filter_map(async |part| part.map(Ok)))))
     }
 
     async fn ack_message(

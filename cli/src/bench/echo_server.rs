@@ -115,7 +115,8 @@ impl MessagingService for Echo {
             queue_count: QUEUE_COUNT,
             message_types: vec![MessageType::Normal.into()],
         };
-        let message_queues = route::message_queues(&self.route, &topic, &resource);
+        let message_queues =
+            route::message_queues(&self.route, &topic, &resource, route::Shape::OneAddress);
         Ok(Response::new(QueryRouteResponse { status: ok(), message_queues }))
     }
 

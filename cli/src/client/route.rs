@@ -140,6 +140,7 @@ mod tests {
     use raftmq_proto::raftmq::GroupRoute;
     use raftmq_proto::raftmq::RouteMember;
     use raftmq_proto::raftmq::RouteTopic;
+    use raftmq_proto::route::Shape;
     use raftmq_proto::route::message_queues;
     use raftmq_proto::v2::Resource;
 
@@ -158,7 +159,12 @@ mod tests {
             ..GroupRoute::default()
         };
         let topic = RouteTopic { queue_count: 3, ..RouteTopic::default() };
-        let route = Route::from_wire(message_queues(&group, &topic, &Resource::default()));
+        let route = Route::from_wire(message_queues(
+            &group,
+            &topic,
+            &Resource::default(),
+            Shape::OneAddress,
+        ));
         let brokers: Vec<_> = route.brokers.iter().map(|b| (&*b.name, &*b.address)).collect();
         assert_eq!(brokers, [("a-2", "[::1]:8083"), ("a-1", "[::1]:8082")]);
         let queues: Vec<_> = route.queues.iter().map(|queue| (queue.id, queue.broker)).collect();

@@ -74,7 +74,7 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
         ended = serve(&args, &brokers) => ended,
     };
     // All at once: a leader that hands over to a node which is stopping too loses nothing.
-    join_all(brokers.into_iter().map(Broker::shutdown)).await;
+    join_all(brokers.into_iter().map(Broker::stop)).await;
     name_server.shutdown().await;
     ended
 }

@@ -7,6 +7,7 @@
 
 use raftmq_proto::names;
 use raftmq_proto::names::NameError;
+use raftmq_proto::route::Shape;
 use raftmq_proto::v2::messaging_service_server::MessagingService;
 use raftmq_proto::v2::*;
 use tonic::Request;
@@ -34,8 +35,10 @@ impl MessagingService for Messaging {
         &self,
         request: Request<QueryRouteRequest>,
     ) -> Result<Response<QueryRouteResponse>, tonic::Status> {
+        let shape = shape(&request);
         let topic = request.into_inner().topic.unwrap_or_default();
-        let found = self.find(&topic, None, RouteTable::message_queues);
+        let found =
+            self.find(&topic, None, |table, topic, now| table.message_queues(topic, shape, now));
         let (status, message_queues) = answer("QueryRoute", found);
         Ok(Response::new(QueryRouteResponse { status, message_queues }))
     }
@@ -44,9 +47,11 @@ impl MessagingService for Messaging {
         &self,
         request: Request<QueryAssignmentRequest>,
     ) -> Result<Response<QueryAssignmentResponse>, tonic::Status> {
+        let shape = shape(&request);
         let QueryAssignmentRequest { topic, group, .. } = request.into_inner();
         let (topic, group) = (topic.unwrap_or_default(), group.unwrap_or_default());
-        let found = self.find(&topic, Some(&group), RouteTable::assignments);
+        let found = self
+            .find(&topic, Some(&group), |table, topic, now| table.assignments(topic, shape, now));
         let (status, assignments) = answer("QueryAssignment", found);
         Ok(Response::new(QueryAssignmentResponse { status, assignments }))
     }
@@ -203,6 +208,12 @@ impl Messaging {
             NoRoute::NoGroup => QueryError::NoGroup,
         })
     }
+}
+
+/// What the client's language needs of a route.
+fn shape<T>(request: &Request<T>) -> Shape {
+    let language = request.metadata().get("x-mq-language");
+    Shape::of_language(language.and_then(|language| language.to_str().ok()).unwrap_or(""))
 }
 
 /// Why a question can not be answered.

@@ -225,17 +225,18 @@ impl RaftGroup {
         GroupHandle { member: self.member.clone() }
     }
 
-    /// Ends the node: hands leadership over when it has it, then stops Raft.
+    /// Ends the node: stops Raft and closes the tables. Leadership was handed over before.
     pub async fn shutdown(self) {
-        self.handle().hand_over().await;
         let raft = self.member.raft.clone();
         if let Err(error) = raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
-        // The next start then applies nothing anew.
+        // Flushed, so that the next start applies nothing anew; closed, since RocksDB must not be
+        // closed by a thread that lives on while the process exits.
         if let Err(error) = self.member.shared.store.flush() {
             tracing::warn!(%error, "could not flush the tables");
         }
+        self.member.shared.store.close();
     }
 }
 
