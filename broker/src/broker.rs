@@ -241,6 +241,8 @@ async fn serve_clients(node: Node, listener: Listener, stop: CancellationToken) 
     let mut server = Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(Some(STREAMS_MAX))
+        // Many calls of one client may time out together; that is no attack.
+        .http2_max_pending_accept_reset_streams(Some(STREAMS_MAX as usize))
         // A client whose host vanished must not count as alive for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(15)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))

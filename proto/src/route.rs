@@ -28,23 +28,24 @@ pub const ANY_QUEUE: i32 = -1;
 /// sources and measured with each of them; all else is the same for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A broker is one address; a failed send is retried at another broker (Java, C++, Rust, …).
+    /// A broker is one address; a failed send is retried at another broker (Java, Go, …).
     OneAddress,
-    /// The client dials under a lock or retries at the next queue of the list, whosever it is (Go,
-    /// Python): a broker is all addresses, its own first, and neighbours in the list differ.
+    /// The client retries at the next queue of the list, whosever it is (Python): every node has as
+    /// many queues, and neighbours in the list belong to different nodes.
+    Interleaved,
+    /// The client never forgets that it put a broker aside, and joins the addresses of a broker to a
+    /// target without a scheme (Node): a broker is all addresses, its own first, with the scheme
+    /// before it. Lists are interleaved too.
     AllAddresses,
-    /// As before, for a client that joins the addresses to a target without a scheme (Node): the
-    /// scheme stands before the first.
-    AllAddressesWithScheme,
 }
 
 impl Shape {
     /// The shape for the value of the header `x-mq-language`.
     pub fn of_language(language: &str) -> Self {
         match language {
-            "GO" | "GOLANG" | "PYTHON" => Self::AllAddresses,
+            "PYTHON" => Self::Interleaved,
             // What the client for Node.js says.
-            "HTTP" | "NODE_JS" => Self::AllAddressesWithScheme,
+            "HTTP" | "NODE_JS" => Self::AllAddresses,
             _ => Self::OneAddress,
         }
     }
@@ -124,7 +125,7 @@ fn leader_first(route: &GroupRoute) -> Vec<&RouteMember> {
 /// clients take several addresses only as IPv4 literals.
 fn member_endpoints(route: &GroupRoute, member: &RouteMember, shape: Shape) -> Option<Endpoints> {
     let mut own = endpoints(&member.client_address)?;
-    if shape == Shape::OneAddress {
+    if shape != Shape::AllAddresses {
         return Some(own);
     }
     let mut others: Vec<&RouteMember> =
@@ -136,9 +137,7 @@ fn member_endpoints(route: &GroupRoute, member: &RouteMember, shape: Shape) -> O
         return Some(own);
     }
     own.addresses = all.into_iter().flat_map(|one| one.addresses).collect();
-    if shape == Shape::AllAddressesWithScheme
-        && let Some(first) = own.addresses.first_mut()
-    {
+    if let Some(first) = own.addresses.first_mut() {
         first.host = format!("ipv4:{}", first.host);
     }
     Some(own)
@@ -201,20 +200,25 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_differ_and_know_all_addresses_where_the_client_needs_it() {
+    fn neighbours_differ_where_the_client_needs_it() {
         let shape = Shape::of_language("PYTHON");
         let queues = message_queues(&route(2), &topic(), &Resource::default(), shape);
-        let brokers: Vec<Broker> = queues.into_iter().filter_map(|queue| queue.broker).collect();
-        assert!(brokers.windows(2).all(|pair| pair[0].name != pair[1].name));
-        let addresses = brokers[0].endpoints.clone().map(|e| e.addresses).unwrap_or_default();
-        let ports: Vec<i32> = addresses.iter().map(|address| address.port).collect();
-        assert_eq!(ports, [8083, 8082, 8084], "its own first");
-        assert_eq!(addresses[0].host, "127.0.0.1");
+        let names: Vec<_> =
+            queues.into_iter().filter_map(|queue| queue.broker).map(|b| b.name).collect();
+        assert_eq!(names.len(), 12);
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
 
+    #[test]
+    fn all_addresses_stand_behind_a_scheme_where_the_client_needs_it() {
         let shape = Shape::of_language("HTTP");
         let queues = message_queues(&route(2), &topic(), &Resource::default(), shape);
         let first = queues[0].broker.clone().and_then(|broker| broker.endpoints);
-        assert_eq!(first.map(|e| e.addresses[0].host.clone()), Some("ipv4:127.0.0.1".into()));
+        let addresses = first.map(|endpoints| endpoints.addresses).unwrap_or_default();
+        let ports: Vec<i32> = addresses.iter().map(|address| address.port).collect();
+        assert_eq!(ports, [8083, 8082, 8084], "its own first");
+        assert_eq!(addresses[0].host, "ipv4:127.0.0.1");
+        assert_eq!(addresses[1].host, "127.0.0.1");
     }
 
     #[test]

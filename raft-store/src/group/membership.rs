@@ -40,6 +40,11 @@ impl Member {
             };
         }
         let metrics = self.raft.server_metrics().borrow_watched().clone();
+        // A founder that asks before there is a leader: it is a member with the very disk it has.
+        let known = metrics.membership_config.membership().get_node(&request.node_id).cloned();
+        if known.is_some_and(|node| node.volume_id == request.volume_id) {
+            return wire::JoinResponse::default();
+        }
         if metrics.state != ServerState::Leader {
             return refuse(format!("node {} does not lead", config.node_id));
         }

@@ -57,6 +57,8 @@ use crate::types::Vote;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 80 << 20;
 /// Longest wait for an answer to an append while one is outstanding.
 const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Wait after a failed connection. Short: a restarted follower is needed soon.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes connections to peers.
@@ -270,7 +272,15 @@ impl Connection {
             counter.fetch_add(1, Ordering::Relaxed);
             append_to_wire(rpc)
         });
-        let answers = self.client.append(requests).await.map_err(rpc_error)?.into_inner();
+        let answers = match self.client.append(requests).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => {
+                // openraft waits between attempts only once it has sent something; a peer that
+                // refuses connections would be asked thousands of times a second.
+                tokio::time::sleep(RECONNECT_INTERVAL).await;
+                return Err(rpc_error(status));
+            }
+        };
         let state = (answers, sent, 0u64, false);
         let results =
             futures::stream::unfold(state, |(mut answers, sent, received, ended)| async move {
