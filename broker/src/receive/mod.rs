@@ -234,13 +234,7 @@ fn delivered(
     grant: &Granted,
     unit: &Unit,
 ) -> v2::Message {
-    let receipt = wire::Receipt {
-        group_id: ids.0,
-        topic_id: ids.1,
-        queue_id: grant.queue_id,
-        offset: grant.offset,
-        nonce: grant.nonce,
-    };
+    let receipt = receipt(ids, grant);
     let mut message = placed(message, &receive.topic, grant.queue_id, grant.offset, unit);
     if let Some(properties) = &mut message.system_properties {
         properties.receipt_handle = Some(handle::encode(&receipt));

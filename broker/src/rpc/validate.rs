@@ -105,7 +105,7 @@ pub struct Parsed {
 pub struct Origin<'a> {
     /// The peer's address.
     pub born_host: &'a str,
-    /// This group's name, as the place of storing.
+    /// This node's client address, as the place of storing.
     pub store_host: &'a str,
     /// Wall clock, for the limit of delays.
     pub now_ms: u64,
