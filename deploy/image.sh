@@ -10,14 +10,14 @@ if [ $# -ne 2 ] || [ ! -x "$1" ]; then
     sed -n '2,6p' "${BASH_SOURCE[0]}" >&2
     exit 2
 fi
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 binary=$1 root=$2
 uid=10001
 
 # A file left over from an earlier binary would stay in the image unnoticed.
 rm -rf "$root"
-# Debian's merged layout: the loader is named /lib64/ld-linux-x86-64.so.2 in every program.
-mkdir -p "$root"/{usr/bin,usr/lib,usr/lib64,etc,tmp,data}
-for directory in bin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
+mkdir -p "$root"/{usr/bin,etc,tmp,data}
+ln -s usr/bin "$root/bin"
 chmod 1777 "$root/tmp"
 
 install -m 755 "$binary" "$root/usr/bin/raftmq"
@@ -25,17 +25,7 @@ install -m 755 "$binary" "$root/usr/bin/raftmq"
 if command -v strip > /dev/null; then strip --strip-debug "$root/usr/bin/raftmq"; fi
 install -m 755 "$(readlink -f "$(command -v dash || command -v sh)")" "$root/usr/bin/sh"
 
-# "name => /path (address)", and the loader as "/path (address)".
-for program in "$root/usr/bin/raftmq" "$root/usr/bin/sh"; do
-    if ldd "$program" | grep 'not found' >&2; then exit 1; fi
-    ldd "$program" | sed -n 's#^.* => \(/[^ ]*\) .*#\1#p; s#^[[:space:]]*\(/[^ ]*\) .*#\1#p'
-done | sort -u | while read -r library; do
-    # At the same path, without the link /lib: the loader looks in Debian's directories.
-    to=$root/usr/${library#/}
-    to=${to/\/usr\/usr\//\/usr\/}
-    mkdir -p "$(dirname "$to")"
-    install -m 755 "$(readlink -f "$library")" "$to"
-done
+"$here/libraries.sh" "$root" "$root/usr/bin/raftmq" "$root/usr/bin/sh"
 
 # The resolver of the C library reads these; "files" and "dns" are built into it. There are no CA
 # certificates, because nothing here calls out with TLS.

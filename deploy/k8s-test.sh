@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# k8s-test.sh: installs deploy/kubernetes into a real Kubernetes, and while an official client sends
-# and receives inside the cluster, deletes the leader's pod, kills the next leader's pod without a
+# k8s-test.sh: installs deploy/kubernetes into a real Kubernetes, and while the official Java client
+# sends and receives inside the cluster, deletes the leader's pod, kills the next leader's pod without a
 # grace period, deletes a name server's pod and rolls the whole StatefulSet.
 #
 # Passes when no send failed, everything acknowledged was received and is stored once, every pod came
@@ -23,8 +23,10 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/raftmq/target}
 cannot() { echo "k8s-test can not run here: $*" >&2; exit 3; }
 [ "$(id -u)" -eq 0 ] || cannot "it needs root, to start a Kubernetes"
 [ -x "$lab/up.sh" ] || cannot "no one-node Kubernetes in $lab (set K8S_LAB)"
-command -v go > /dev/null || cannot "it needs Go, for the official client"
-command -v cargo > /dev/null || cannot "it needs cargo"
+for tool in mvn jlink jar; do
+    command -v "$tool" > /dev/null || cannot "it needs $tool, for the official client"
+done
+[ -n "${BINARY:-}" ] || command -v cargo > /dev/null || cannot "it needs cargo, or BINARY"
 
 started=$SECONDS
 work=$(mktemp -d)
@@ -39,6 +41,10 @@ diagnose() {
         k logs "$pod" --tail 30 || true
     done
     k logs client --all-containers --tail 30 || true
+    for container in produce consume; do
+        echo "--- the client's own log: $container"
+        k exec client --container "$container" -- sh -c "tail -n 30 /logs/$container/*/*.log" || true
+    done
 }
 failed() { note "FAILED: $*"; diagnose; exit 1; }
 
@@ -70,22 +76,20 @@ if [ -z "${BINARY:-}" ]; then
     nice cargo build --release --locked --manifest-path "$repository/Cargo.toml" -p raftmq \
         2> "$work/build.log" || { cat "$work/build.log"; exit 1; }
 fi
-# Static, so that its image needs no libraries.
-CGO_ENABLED=0 DRIVER_OUT="$work/driver" "$repository/chaos-tests/clients/go/build.sh"
+DRIVER_OUT="$work/driver" "$repository/chaos-tests/clients/java/build.sh"
 
-note "starting Kubernetes"
-"$lab/up.sh" > "$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
+# Not one that is up: up.sh writes the proxy's configuration anew, at which the running proxy ends.
+if [ "$cluster_was_up" = no ]; then
+    note "starting Kubernetes"
+    "$lab/up.sh" > "$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
+fi
 
 # A tag of its own for each run: pods of an earlier run's image would prove nothing.
 tag=test-$(date +%s)
 "$here/image.sh" "$BINARY" "$work/image"
 "$lab/load-image.sh" "$work/image" "raftmq:$tag" --entrypoint /usr/bin/raftmq --user 10001
 
-# The client's image has busybox, which the lab brings, to look at what the client wrote.
-mkdir -p "$work/client/bin" "$work/client/tmp"
-cp /bin/busybox "$work/client/bin/busybox"
-for applet in sh cat kill killall sleep wc; do ln -s busybox "$work/client/bin/$applet"; done
-cp "$work/driver/raftmq-go-driver" "$work/client/bin/"
+"$here/client-image.sh" "$work/driver" "$work/client"
 "$lab/load-image.sh" "$work/client" "raftmq-client:$tag"
 
 note "installing"
@@ -141,7 +145,8 @@ term_before=$(term)
 # The consumer is a push consumer because its driver notes a message when it is delivered. The simple
 # one notes it after its acknowledgement: one that was done, but whose answer was lost with the pod,
 # would look like a lost message.
-# Each driver writes to a file in the pod; the shell around it stays, so that the file can be read.
+# Each driver writes to a file in the pod, as does the client in it; the shell around it stays, so that
+# the files can be read.
 cat > "$work/client.yaml" <<YAML
 apiVersion: v1
 kind: Pod
@@ -154,15 +159,17 @@ spec:
     - name: produce
       image: raftmq-client:$tag
       imagePullPolicy: IfNotPresent
-      command: [sh, -c, 'raftmq-go-driver produce --endpoint raftmq-namesrv:8081 --topic $topic --rate $rate --seconds 1800 --log /logs/sent; echo \$? > /logs/produce.code; sleep 7200']
+      env: [{name: DRIVER_LOG_DIR, value: /logs/produce}]
+      command: [sh, -c, 'driver produce --endpoint raftmq-namesrv:8081 --topic $topic --rate $rate --seconds 1800 --log /logs/sent; echo \$? > /logs/produce.code; sleep 7200']
       volumeMounts: [{name: logs, mountPath: /logs}, {name: tmp, mountPath: /tmp}]
     - name: consume
       image: raftmq-client:$tag
       imagePullPolicy: IfNotPresent
-      command: [sh, -c, 'raftmq-go-driver consume --endpoint raftmq-namesrv:8081 --topic $topic --group $topic --mode push --log /logs/received; echo \$? > /logs/consume.code; sleep 7200']
+      env: [{name: DRIVER_LOG_DIR, value: /logs/consume}]
+      command: [sh, -c, 'driver consume --endpoint raftmq-namesrv:8081 --topic $topic --group $topic --mode push --log /logs/received; echo \$? > /logs/consume.code; sleep 7200']
       volumeMounts: [{name: logs, mountPath: /logs}, {name: tmp, mountPath: /tmp}]
-    # The Go client dials one broker at a time, for up to 5 s under a lock that every send takes, so its
-    # gaps are its own. This one shows what the servers took; it is reported, not judged.
+    # Beside the client, whose retries and pauses are its own: how long the servers themselves took. It
+    # is reported, not judged.
     - name: probe
       image: raftmq:$tag
       imagePullPolicy: IfNotPresent
@@ -219,7 +226,7 @@ k rollout status statefulset/raftmq-broker --timeout 600s > /dev/null || failed 
 mark "rolled"
 sleep 10
 
-k exec client --container produce -- killall -TERM raftmq-go-driver
+k exec client --container produce -- killall -TERM java
 waiting=$SECONDS
 until k exec client --container produce -- cat /logs/produce.code > /dev/null 2>&1; do
     [ $((SECONDS - waiting)) -lt 60 ] || failed "the producer did not end"
@@ -235,7 +242,7 @@ while fetch received; do
     [ $((SECONDS - waiting)) -lt 120 ] || break
     sleep 2
 done
-k exec client --container consume -- killall -TERM raftmq-go-driver || true
+k exec client --container consume -- killall -TERM java || true
 
 # The three replicas' own word on what is stored, and that they agree.
 ask topic describe "$topic" --output json > "$work/topic"

@@ -17,6 +17,7 @@ use raftmq_raft_store::RaftGroup;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::clients::Clients;
@@ -91,7 +92,7 @@ impl Broker {
         let state = Arc::new(RwLock::new(State::default()));
         let applier = Applier::new(state.clone());
         let events = applier.events();
-        let group = RaftGroup::start(group_config(&config), |_| Box::new(applier), peers).await?;
+        let group = RaftGroup::start(group_config(&config), |_| Box::new(applier)).await?;
         let proposer = Proposer::start(group.handle(), state.clone());
         let node = Node {
             config: config.clone(),
@@ -105,6 +106,10 @@ impl Broker {
             stop: stop.clone(),
         };
 
+        let admin_service = AdminServer::new(AdminService::new(node.clone()));
+        group
+            .serve_peers(peers, Routes::new(admin_service.clone()))
+            .map_err(|source| listen_error(&config.peer_listen, source))?;
         let tasks = TaskTracker::new();
         tasks.spawn(wake_receives(node.clone(), stop.clone()));
         tasks.spawn(upkeep::run(node.clone(), stop.clone()));
@@ -113,7 +118,7 @@ impl Broker {
             tasks.spawn(registrar::run(node.clone(), name_server.clone(), stop.clone()));
         }
         tasks.spawn(serve_clients(node.clone(), client, stop.clone()));
-        tasks.spawn(serve_operators(node.clone(), admin, stop.clone()));
+        tasks.spawn(serve_operators(admin_service, admin, stop.clone()));
         tasks.spawn(serve_http(node.clone(), http, metrics, stop.clone()));
         tasks.close();
         let unknown = |source| listen_error(&config.client_listen, source);
@@ -263,10 +268,14 @@ async fn serve_clients(node: Node, listener: Listener, stop: CancellationToken) 
     }
 }
 
-async fn serve_operators(node: Node, listener: TcpListener, stop: CancellationToken) {
+async fn serve_operators(
+    service: AdminServer<AdminService>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let served = Server::builder()
-        .add_service(AdminServer::new(AdminService::new(node)))
+        .add_service(service)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -87,9 +87,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            heartbeat: Duration::from_millis(150),
+            election_min: Duration::from_millis(450),
+            election_max: Duration::from_millis(750),
         }
     }
 }

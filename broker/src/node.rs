@@ -69,6 +69,19 @@ impl Node {
         }
     }
 
+    /// Resolves with the term when this node leads and serves; never when the group has ended.
+    pub(crate) async fn until_leading(&self) -> u64 {
+        let mut leadership = self.leadership.clone();
+        loop {
+            if let Some(term) = self.leading_term() {
+                return term;
+            }
+            if leadership.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Resolves when `leading` changes or this node no longer leads in `term`.
     pub(crate) async fn until_not_leading(&self, term: u64) {
         let mut leadership = self.leadership.clone();

@@ -28,24 +28,20 @@ static NEXT_QUEUE: AtomicU32 = AtomicU32::new(0);
 /// # Errors
 /// Refused: nothing was stored. Elsewhere: may have been stored; the message ids make a repetition
 /// harmless.
-pub(crate) async fn send(node: &Node, parsed: &Parsed) -> Result<v2::SendMessageResponse, Failure> {
-    let (topic_id, queue_count) = topic(node, parsed)?;
-    let messages = parsed
-        .messages
-        .iter()
-        .map(|message| {
-            let queue_id = NEXT_QUEUE.fetch_add(1, Ordering::Relaxed) % queue_count;
-            crate::command::NewMessage { queue_id, ..message.clone() }
-        })
-        .collect();
-    let command = Command::Send(Send { topic_id, messages });
+pub(crate) async fn send(node: &Node, mut parsed: Parsed) -> Result<v2::SendMessageResponse, Failure> {
+    let (topic_id, queue_count) = topic(node, &parsed)?;
+    for message in &mut parsed.messages {
+        message.queue_id = NEXT_QUEUE.fetch_add(1, Ordering::Relaxed) % queue_count;
+    }
+    let sizes: Vec<usize> = parsed.messages.iter().map(|message| message.record.len()).collect();
+    let command = Command::Send(Send { topic_id, messages: parsed.messages });
     let sent = match node.proposer.propose(&command).await? {
         CommandReply::Sent(sent) => sent,
         CommandReply::Rejected(rejection) => return Err(rejection.into()),
         other => panic!("a send was answered with {other:?}"),
     };
     let repeated = sent.iter().filter(|sent| sent.repeated).count() as u64;
-    count(node, parsed, repeated);
+    count(node, &parsed.topic, &sizes, repeated);
     let entries =
         sent.into_iter().zip(&parsed.message_ids).map(|(sent, message_id)| v2::SendResultEntry {
             status: Some(status::ok()),
@@ -79,15 +75,15 @@ fn topic_type(number: i32) -> &'static str {
     MessageType::try_from(number).map_or("another type", |kind| kind.as_str_name())
 }
 
-fn count(node: &Node, parsed: &Parsed, repeated: u64) {
-    let labels = node.labels(&[("topic", &parsed.topic), ("message_type", "normal")]);
-    let count = parsed.messages.len() as u64;
-    let bytes: u64 = parsed.messages.iter().map(|message| message.record.len() as u64).sum();
-    metrics::counter!("rocketmq_messages_in_total", labels.clone()).increment(count - repeated);
+fn count(node: &Node, topic: &str, sizes: &[usize], repeated: u64) {
+    let labels = node.labels(&[("topic", topic), ("message_type", "normal")]);
+    let bytes = sizes.iter().sum::<usize>() as u64;
+    metrics::counter!("rocketmq_messages_in_total", labels.clone())
+        .increment(sizes.len() as u64 - repeated);
     metrics::counter!("rocketmq_throughput_in_total", labels.clone()).increment(bytes);
-    let size = metrics::histogram!("rocketmq_message_size", labels);
-    for message in &parsed.messages {
-        size.record(message.record.len() as f64);
+    let histogram = metrics::histogram!("rocketmq_message_size", labels);
+    for size in sizes {
+        histogram.record(*size as f64);
     }
     if repeated > 0 {
         metrics::counter!("raftmq_repeated_sends_total").increment(repeated);

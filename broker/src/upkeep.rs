@@ -16,8 +16,8 @@ use crate::state::State;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Deliveries dealt with in one look, so that a flood does not hold up others.
 const DUE_MAX: usize = 1024;
-/// Rounds between two clean-ups of what is remembered about clients and deliveries.
-const SWEEP_ROUNDS: u64 = 100;
+/// Time between two clean-ups of what is remembered about clients and deliveries.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How long before its time a message is renewed, so that nobody else gets it in between.
 const RENEW_BEFORE_MS: u64 = 10_000;
 /// How long a living owner keeps a message without looking again.
@@ -27,19 +27,27 @@ const RENEWED_FOR_MS: u64 = 3 * 3_600_000;
 
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
-    for round in 0u64.. {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_INTERVAL) => (),
-        }
+    tokio::select! {
+        () = stop.cancelled() => (),
+        () = tend(&node) => (),
+        () = sweep(&node) => (),
+    }
+}
+
+async fn tend(node: &Node) {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let term = node.until_leading().await;
+        look(node, term).await;
+    }
+}
+
+async fn sweep(node: &Node) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        node.clients.sweep();
         if let Some(term) = node.leading_term() {
-            look(&node, term).await;
-            if round.is_multiple_of(SWEEP_ROUNDS) {
-                forget_ended(&node, term);
-            }
-        }
-        if round.is_multiple_of(SWEEP_ROUNDS) {
-            node.clients.sweep();
+            forget_ended(node, term);
         }
     }
 }

@@ -142,7 +142,7 @@ async fn a_node_that_was_away_longer_than_the_log_reaches_back_gets_a_snapshot()
     assert!(status[victim].raft_first_index > 50, "it caught up by a snapshot: {status:#?}");
     // And it can lead with what it got: every message that retention kept is readable there.
     let mut admin = cluster.admin(leader).await;
-    let request = wire::TransferLeaderCommand { to_node_id: victim as u64 + 1 };
+    let request = wire::TransferLeaderCommand { to_node_id: victim as u64 + 1, from_node_id: 0 };
     admin.transfer_leader(request).await.unwrap();
     wait_for(async || cluster.leader().await == victim).await;
     let described = cluster

@@ -1,22 +1,26 @@
 //! What operators ask: topics, groups, the state of the cluster.
 //!
-//! Changes are made by the leader; a node that does not lead names it in its refusal, and the operator
-//! commands go on there.
+//! Any node answers: changes are relayed to the leader, over the peer port, where this service is
+//! served too.
 
 use std::time::Duration;
 
 use raftmq_proto::names;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::raftmq::admin_client::AdminClient;
 use raftmq_proto::raftmq::admin_server::Admin;
 use raftmq_proto::v2;
 use raftmq_proto::v2::MessageType;
 use raftmq_raft_store::Leadership;
 use raftmq_raft_store::ProposeError;
-use tokio::time::Instant;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 
+use super::leader::RELAYED;
 use crate::command::Command;
 use crate::node::Node;
 use crate::receive;
@@ -46,43 +50,56 @@ impl AdminService {
         Self { node }
     }
 
-    /// Has the leader carry out `command`, relaying it there from another node.
+    /// Carries out `command` at this node, which leads.
     async fn change(&self, command: Command) -> Result<CommandReply, Status> {
-        let deadline = Instant::now() + LEADER_WAIT;
-        let mut leadership = self.node.leadership.clone();
-        loop {
-            let known = leadership.borrow_and_update().clone();
-            if let Leadership::Remote { node_id, .. } = &known {
-                return Err(not_leading(&self.node, *node_id));
-            }
-            if matches!(known, Leadership::Local { .. }) {
-                match self.node.proposer.propose(&command).await {
-                    Ok(CommandReply::Rejected(rejection)) => return Err(rejected(rejection)),
-                    Ok(reply) => return Ok(reply),
-                    Err(ProposeError::NotLeader) => (),
-                    Err(ProposeError::Unknown) => {
-                        return Err(Status::unknown(
-                            "leadership was lost on the way: look whether the change was made",
-                        ));
-                    }
-                    Err(error) => return Err(Status::unavailable(error.to_string())),
-                }
-            }
-            tokio::select! {
-                _ = leadership.changed() => (),
-                () = tokio::time::sleep_until(deadline) => {
-                    let text = "the group has no leader: a majority of its nodes must be up";
-                    return Err(Status::unavailable(text));
-                }
-            }
+        match self.node.proposer.propose(&command).await {
+            Ok(CommandReply::Rejected(rejection)) => Err(rejected(rejection)),
+            Ok(reply) => Ok(reply),
+            Err(error @ ProposeError::NotLeader) => Err(Status::unavailable(error.to_string())),
+            Err(ProposeError::Unknown) => Err(Status::unknown(
+                "leadership was lost on the way: look whether the change was made",
+            )),
+            Err(error @ ProposeError::Stopped(_)) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    /// Waits until a leader is known; `None` when it is this node.
+    async fn leader_elsewhere<T>(
+        &self,
+        request: &mut Request<T>,
+    ) -> Result<Option<AdminClient<Channel>>, Status> {
+        let mut leadership = self.node.leadership.clone();
+        let known = leadership.wait_for(|known| *known != Leadership::None);
+        let node_id = match tokio::time::timeout(LEADER_WAIT, known).await {
+            Ok(Ok(known)) => match &*known {
+                Leadership::Remote { node_id, .. } => *node_id,
+                Leadership::Local { .. } | Leadership::None => return Ok(None),
+            },
+            Ok(Err(_)) | Err(_) => {
+                let text = "the group has no leader: a majority of its nodes must be up";
+                return Err(Status::unavailable(text));
+            }
+        };
+        if request.metadata_mut().insert(RELAYED, MetadataValue::from_static("1")).is_some() {
+            return Err(Status::unavailable("leadership has just moved: try again"));
+        }
+        let members = self.node.group.members();
+        let leader = members.into_iter().find(|member| member.node_id == node_id);
+        let address = leader.map(|leader| leader.peer_address).unwrap_or_default();
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| Status::internal(format!("node {node_id} has no address")))?
+            .connect_timeout(STATUS_TIMEOUT);
+        Ok(Some(AdminClient::new(endpoint.connect_lazy())))
     }
 }
 
-/// The operator commands look for this and go on at the named node.
-fn not_leading(node: &Node, leader: u64) -> Status {
-    let text = format!("node {} does not lead; node {leader} does", node.config.node_id);
-    Status::failed_precondition(text)
+/// Leaves the method with the leader's answer when another node leads.
+macro_rules! at_leader {
+    ($self:ident, $request:ident, $call:ident) => {
+        if let Some(mut leader) = $self.leader_elsewhere(&mut $request).await? {
+            return leader.$call($request).await;
+        }
+    };
 }
 
 fn rejected(rejection: Rejection) -> Status {
@@ -125,8 +142,9 @@ fn limit(name: &str, value: u32, default: u32, max: u32) -> Result<u32, Status> 
 impl Admin for AdminService {
     async fn create_topic(
         &self,
-        request: Request<wire::CreateTopicRequest>,
+        mut request: Request<wire::CreateTopicRequest>,
     ) -> Result<Response<wire::Topic>, Status> {
+        at_leader!(self, request, create_topic);
         let request = request.into_inner();
         names::new_topic(&request.name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -151,8 +169,9 @@ impl Admin for AdminService {
 
     async fn delete_topic(
         &self,
-        request: Request<wire::DeleteTopicRequest>,
+        mut request: Request<wire::DeleteTopicRequest>,
     ) -> Result<Response<wire::DeleteTopicResponse>, Status> {
+        at_leader!(self, request, delete_topic);
         let name = request.into_inner().name;
         self.change(Command::DeleteTopic(wire::DeleteTopic { name })).await?;
         Ok(Response::new(wire::DeleteTopicResponse {}))
@@ -195,8 +214,9 @@ impl Admin for AdminService {
 
     async fn create_group(
         &self,
-        request: Request<wire::CreateGroupRequest>,
+        mut request: Request<wire::CreateGroupRequest>,
     ) -> Result<Response<wire::ConsumerGroup>, Status> {
+        at_leader!(self, request, create_group);
         let request = request.into_inner();
         names::consumer_group(&request.name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -216,8 +236,9 @@ impl Admin for AdminService {
 
     async fn delete_group(
         &self,
-        request: Request<wire::DeleteGroupRequest>,
+        mut request: Request<wire::DeleteGroupRequest>,
     ) -> Result<Response<wire::DeleteGroupResponse>, Status> {
+        at_leader!(self, request, delete_group);
         let name = request.into_inner().name;
         self.change(Command::DeleteGroup(wire::DeleteGroup { name })).await?;
         Ok(Response::new(wire::DeleteGroupResponse {}))
@@ -327,13 +348,14 @@ impl Admin for AdminService {
 
     async fn transfer_leader(
         &self,
-        request: Request<wire::TransferLeaderCommand>,
+        mut request: Request<wire::TransferLeaderCommand>,
     ) -> Result<Response<wire::TransferLeaderResult>, Status> {
-        let to = Some(request.into_inner().to_node_id).filter(|to| *to != 0);
-        if let Leadership::Remote { node_id, .. } = *self.node.leadership.borrow() {
-            return Err(not_leading(&self.node, node_id));
+        at_leader!(self, request, transfer_leader);
+        let wire::TransferLeaderCommand { to_node_id, from_node_id } = request.into_inner();
+        if from_node_id == 0 || from_node_id == self.node.config.node_id {
+            let to = Some(to_node_id).filter(|to| *to != 0);
+            self.node.group.transfer_leader(to).await.map_err(Status::failed_precondition)?;
         }
-        self.node.group.transfer_leader(to).await.map_err(Status::failed_precondition)?;
         let leader_id = self.node.group.status().leader_id;
         Ok(Response::new(wire::TransferLeaderResult { leader_id }))
     }

@@ -81,17 +81,18 @@ impl MessagingService {
         let terms = Terms::of(request.metadata());
         self.client_id(request.metadata())?;
         let born_host = peer(&request);
-        let (metadata, _, message) = request.into_parts();
-        let origin = validate::Origin {
-            born_host: &born_host,
-            store_host: &self.node.config.client_advertise,
-            now_ms: now_ms(),
-        };
-        let parsed = validate::send(message.clone(), &origin)?;
+        let (metadata, _, mut message) = request.into_parts();
+        validate::check(&message, now_ms())?;
+        // Here, since a leader that gets it relayed sees another sender.
+        validate::note_born_host(&mut message, &born_host);
+        let store_host = &self.node.config.client_advertise;
         self.router
             .at_leader(
                 terms,
-                || send::send(&self.node, &parsed),
+                async || {
+                    let parsed = validate::parse(message.clone(), store_host)?;
+                    send::send(&self.node, parsed).await
+                },
                 async |mut client| {
                     let request = leader::relay(message.clone(), &metadata, terms);
                     let answer = client.send_message(request).await?.into_inner();

@@ -87,7 +87,7 @@ const RESERVED_PROPERTIES: &[&str] = &[
     "__CRC32#",
 ];
 
-/// Messages that passed every check which does not need the state.
+/// Messages that passed every check which does not need the state, as they will be stored.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     /// Name of the topic.
@@ -100,22 +100,11 @@ pub struct Parsed {
     pub message_ids: Vec<String>,
 }
 
-/// Who sends, for what the client left out.
-#[derive(Clone, Debug)]
-pub struct Origin<'a> {
-    /// The peer's address.
-    pub born_host: &'a str,
-    /// This node's client address, as the place of storing.
-    pub store_host: &'a str,
-    /// Wall clock, for the limit of delays.
-    pub now_ms: u64,
-}
-
-/// Checks a SendMessage request.
+/// Checks a SendMessage request. `now_ms` bounds delays.
 ///
 /// # Errors
-/// The code and sentence for the first thing that is wrong; nothing is stored then.
-pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Parsed, Refusal> {
+/// The code and sentence for the first thing that is wrong.
+pub fn check(request: &v2::SendMessageRequest, now_ms: u64) -> Result<(), Refusal> {
     let count = request.messages.len();
     let Some(first) = request.messages.first() else {
         return Err(Refusal::new(Code::MessageCorrupted, "a send needs at least one message"));
@@ -124,29 +113,55 @@ pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Pars
         let text = format!("{count} messages in one request; at most {MESSAGES_MAX} are taken");
         return Err(Refusal::new(Code::BadRequest, text));
     }
-    let resource = first.topic.clone().unwrap_or_default();
-    names::topic(&resource.name).map_err(illegal_topic)?;
-    let mut parsed = Parsed {
-        topic: resource.name.clone(),
-        types: Vec::with_capacity(count),
-        messages: Vec::with_capacity(count),
-        message_ids: Vec::with_capacity(count),
-    };
+    names::topic(first.topic.as_ref().map_or("", |topic| &topic.name)).map_err(illegal_topic)?;
     let mut bytes = 0;
-    for message in request.messages {
-        if message.topic.as_ref() != Some(&resource) {
+    for message in &request.messages {
+        if message.topic != first.topic {
             let text = "all messages of a request must have the same topic";
             return Err(Refusal::new(Code::MessageCorrupted, text));
         }
-        let message_type = check(&message, origin)?;
+        check_message(message, now_ms)?;
         bytes += message.encoded_len();
         if bytes > REQUEST_BYTES_MAX {
             let text =
                 format!("the messages of a request add up to more than {REQUEST_BYTES_MAX} bytes");
             return Err(Refusal::new(Code::PayloadTooLarge, text));
         }
-        let properties = message.system_properties.clone().unwrap_or_default();
-        let record = record(message, origin).encode_to_vec();
+    }
+    Ok(())
+}
+
+/// Adds where the messages come from, unless they say it themselves.
+pub fn note_born_host(request: &mut v2::SendMessageRequest, born_host: &str) {
+    for properties in request.messages.iter_mut().filter_map(|it| it.system_properties.as_mut()) {
+        if properties.born_host.is_empty() {
+            born_host.clone_into(&mut properties.born_host);
+        }
+    }
+}
+
+/// Makes what is stored of a request that was checked; `store_host` is this node's client address.
+///
+/// # Errors
+/// A message is too large with what is added to it.
+pub fn parse(request: v2::SendMessageRequest, store_host: &str) -> Result<Parsed, Refusal> {
+    let count = request.messages.len();
+    let mut parsed = Parsed {
+        topic: String::new(),
+        types: Vec::with_capacity(count),
+        messages: Vec::with_capacity(count),
+        message_ids: Vec::with_capacity(count),
+    };
+    for message in request.messages {
+        if parsed.topic.is_empty() {
+            parsed.topic = message.topic.as_ref().map_or_else(String::new, |it| it.name.clone());
+        }
+        let empty = v2::SystemProperties::default();
+        let properties = message.system_properties.as_ref().unwrap_or(&empty);
+        parsed.types.push(message_type(properties));
+        let tag_hash = tag_hash(properties.tag.as_deref());
+        let message_id = properties.message_id.clone();
+        let record = record(message, store_host).encode_to_vec();
         if record.len() > RECORD_BYTES_MAX {
             let text = format!(
                 "a message of {} bytes with all its properties; at most {RECORD_BYTES_MAX} are taken",
@@ -154,21 +169,20 @@ pub fn send(request: v2::SendMessageRequest, origin: &Origin<'_>) -> Result<Pars
             );
             return Err(Refusal::new(Code::MessagePropertiesTooLarge, text));
         }
-        parsed.types.push(message_type);
         parsed.messages.push(NewMessage {
             queue_id: 0,
-            tag_hash: tag_hash(properties.tag.as_deref()),
-            message_id: properties.message_id.clone().into(),
+            tag_hash,
+            message_id: message_id.clone().into(),
             record: record.into(),
             record_offset: 0,
         });
-        parsed.message_ids.push(properties.message_id);
+        parsed.message_ids.push(message_id);
     }
     Ok(parsed)
 }
 
 /// The checks of one message, in the order of the reference server.
-fn check(message: &v2::Message, origin: &Origin<'_>) -> Result<MessageType, Refusal> {
+fn check_message(message: &v2::Message, now_ms: u64) -> Result<(), Refusal> {
     let empty = v2::SystemProperties::default();
     let properties = message.system_properties.as_ref().unwrap_or(&empty);
     body(&message.body)?;
@@ -194,11 +208,8 @@ fn check(message: &v2::Message, origin: &Origin<'_>) -> Result<MessageType, Refu
         return Err(Refusal::new(Code::IllegalMessageId, text));
     }
     recovery(properties)?;
-    delivery(properties, origin.now_ms)?;
-    if let Some(group) = properties.message_group.as_deref() {
-        check_message_group(group)?;
-    }
-    Ok(message_type(properties))
+    delivery(properties, now_ms)?;
+    properties.message_group.as_deref().map_or(Ok(()), check_message_group)
 }
 
 fn body(body: &[u8]) -> Result<(), Refusal> {
@@ -309,10 +320,8 @@ fn message_type(properties: &v2::SystemProperties) -> MessageType {
 
 /// What is stored: the message as sent, less what only has a meaning on the way, and with a digest
 /// that consumers check.
-fn record(message: v2::Message, origin: &Origin<'_>) -> v2::Message {
+fn record(message: v2::Message, store_host: &str) -> v2::Message {
     let sent = message.system_properties.unwrap_or_default();
-    let born_host =
-        if sent.born_host.is_empty() { origin.born_host.to_owned() } else { sent.born_host };
     let encoding = match sent.body_encoding {
         0 => v2::Encoding::Identity.into(),
         encoding => encoding,
@@ -329,8 +338,8 @@ fn record(message: v2::Message, origin: &Origin<'_>) -> v2::Message {
         body_encoding: encoding,
         message_type: MessageType::Normal.into(),
         born_timestamp: sent.born_timestamp,
-        born_host,
-        store_host: origin.store_host.to_owned(),
+        born_host: sent.born_host,
+        store_host: store_host.to_owned(),
         trace_context: sent.trace_context,
         ..Default::default()
     };
@@ -369,9 +378,8 @@ mod tests {
         let mut properties = message.system_properties.take().unwrap();
         change(&mut message, &mut properties);
         message.system_properties = Some(properties);
-        let origin = Origin { born_host: "b", store_host: "s", now_ms: 1_000_000 };
-        match send(v2::SendMessageRequest { messages: vec![message] }, &origin) {
-            Ok(_) => Code::Ok,
+        match check(&v2::SendMessageRequest { messages: vec![message] }, 1_000_000) {
+            Ok(()) => Code::Ok,
             Err(refusal) => refusal.code,
         }
     }
@@ -421,12 +429,11 @@ mod tests {
 
     #[test]
     fn messages_of_one_request_share_a_topic() {
-        let origin = Origin { born_host: "b", store_host: "s", now_ms: 0 };
         let mut other = message();
         other.topic = Some(v2::Resource { name: "other".into(), ..Default::default() });
         let request = v2::SendMessageRequest { messages: vec![message(), other] };
-        assert_eq!(send(request, &origin).unwrap_err().code, Code::MessageCorrupted);
+        assert_eq!(check(&request, 0).unwrap_err().code, Code::MessageCorrupted);
         let request = v2::SendMessageRequest { messages: vec![] };
-        assert_eq!(send(request, &origin).unwrap_err().code, Code::MessageCorrupted);
+        assert_eq!(check(&request, 0).unwrap_err().code, Code::MessageCorrupted);
     }
 }

@@ -47,6 +47,9 @@ enum Verb {
         /// The node to lead [default: the most up-to-date follower]
         #[arg(long, value_name = "NODE ID")]
         to: Option<u64>,
+        /// Do nothing unless this node leads
+        #[arg(long, value_name = "NODE ID")]
+        from: Option<u64>,
     },
     /// Build a snapshot on the first node that answers at --admin
     Snapshot,
@@ -61,8 +64,11 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
                 groups.iter().map(group_text).collect::<Vec<_>>().join("\n")
             })
         }
-        Verb::TransferLeader { to } => {
-            let request = TransferLeaderCommand { to_node_id: to.unwrap_or_default() };
+        Verb::TransferLeader { to, from } => {
+            let request = TransferLeaderCommand {
+                to_node_id: to.unwrap_or_default(),
+                from_node_id: from.unwrap_or_default(),
+            };
             let transferred =
                 admin.call(request, async |mut node, r| node.transfer_leader(r).await).await?;
             output.print(&Leader { leader_id: transferred.leader_id }, |leader| {

@@ -10,7 +10,6 @@ mod membership;
 mod watchdog;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,6 +26,7 @@ use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_server::PeerServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::service::Routes;
 
 pub use self::leadership::Leadership;
 use crate::apply::Apply;
@@ -138,11 +138,10 @@ pub struct RaftGroup {
     member: Arc<Member>,
     leadership: watch::Receiver<Leadership>,
     _runtime: RaftRuntime,
-    peer_address: SocketAddr,
 }
 
 impl RaftGroup {
-    /// Opens the node's data, serves peers on `listener`, and takes part in the group: a new group is
+    /// Opens the node's data and takes part in the group as soon as peers are served: a new group is
     /// formed once all founding members are there, an emptied node asks to be taken in again.
     ///
     /// Returns when the local part is up; [`Self::leadership`] tells when there is a leader.
@@ -152,9 +151,7 @@ impl RaftGroup {
     pub async fn start(
         config: GroupConfig,
         machine: impl FnOnce(Arc<Shared>) -> Box<dyn Apply>,
-        listener: std::net::TcpListener,
     ) -> Result<Self, StartError> {
-        let peer_address = listener.local_addr()?;
         std::fs::create_dir_all(&config.directory)?;
         let volume_id = bootstrap::volume_id(&config.directory)?;
         let log = CommitLog::open(LogConfig {
@@ -201,18 +198,21 @@ impl RaftGroup {
             changing: tokio::sync::Mutex::new(()),
         });
         let leadership = leadership::watch(member.clone());
-        serve_peers(&member, listener)?;
         if fresh {
             runtime.spawn(bootstrap::join_or_found(member.clone()));
         }
         runtime.spawn(membership::keep(member.clone()));
         runtime.spawn(watchdog::watch_disk(member.clone()));
-        Ok(Self { member, leadership, _runtime: raft_runtime, peer_address })
+        Ok(Self { member, leadership, _runtime: raft_runtime })
     }
 
-    /// Where peers are served.
-    pub fn peer_address(&self) -> SocketAddr {
-        self.peer_address
+    /// Serves peers on `listener`: Raft's own messages, and `beside` them what the nodes of the
+    /// application ask of each other.
+    ///
+    /// # Errors
+    /// The socket can not be used.
+    pub fn serve_peers(&self, listener: std::net::TcpListener, beside: Routes) -> io::Result<()> {
+        serve_peers(&self.member, listener, beside)
     }
 
     /// Who leads, as this node knows it.
@@ -425,20 +425,11 @@ impl GroupHandle {
 
     /// Resolves when Raft has stopped by itself, with the reason.
     pub async fn failed(&self) -> String {
+        // The full metrics change with each entry and tick; these only with votes and members.
         let mut metrics = self.member.raft.server_metrics();
-        let mut full = self.member.raft.metrics();
-        loop {
-            if let Err(fatal) = &full.borrow_watched().running_state {
-                return fatal.to_string();
-            }
-            let ended = tokio::select! {
-                result = WatchReceiver::changed(&mut full) => result.is_err(),
-                result = WatchReceiver::changed(&mut metrics) => result.is_err(),
-            };
-            if ended {
-                return "raft has ended".to_owned();
-            }
-        }
+        while WatchReceiver::changed(&mut metrics).await.is_ok() {}
+        let running = self.member.raft.metrics().borrow_watched().running_state.clone();
+        running.err().map_or_else(|| "raft has ended".to_owned(), |fatal| fatal.to_string())
     }
 }
 
@@ -551,7 +542,11 @@ fn group_hash(config: &GroupConfig) -> u64 {
     xxhash_rust::xxh3::xxh3_64(format!("{}/{}", config.cluster, config.group).as_bytes())
 }
 
-fn serve_peers(member: &Arc<Member>, listener: std::net::TcpListener) -> Result<(), StartError> {
+fn serve_peers(
+    member: &Arc<Member>,
+    listener: std::net::TcpListener,
+    beside: Routes,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let service = PeerServer::new(PeerService::new(member.clone()))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
@@ -566,6 +561,7 @@ fn serve_peers(member: &Arc<Member>, listener: std::net::TcpListener) -> Result<
             .initial_connection_window_size(16 << 20)
             .http2_keepalive_interval(Some(Duration::from_secs(2)))
             .http2_keepalive_timeout(Some(Duration::from_secs(3)))
+            .add_routes(beside)
             .add_service(service)
             .serve_with_incoming(incoming)
             .await;
