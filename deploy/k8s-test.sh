@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # k8s-test.sh: installs deploy/kubernetes into a real Kubernetes, and while the official Java client
-# sends and receives inside the cluster, deletes the leader's pod, kills the next leader's pod without a
-# grace period, deletes a name server's pod and rolls the whole StatefulSet.
+# sends and receives inside the cluster, deletes the leader's pod, deletes the next leader's pod without a
+# grace period, kills the process of the one after that, deletes a name server's pod and rolls the whole
+# StatefulSet.
 #
 # Passes when no send failed, everything acknowledged was received and is stored once, every pod came
 # back to its own volume, and leadership moved. Needs root and the one-node Kubernetes in $K8S_LAB
@@ -63,7 +64,7 @@ finish() {
     exit "$code"
 }
 
-# The lab's own settings: KUBECONFIG, PATH.
+# The lab's own settings: KUBECONFIG, PATH, and ctr_ for its containers.
 # shellcheck source=/dev/null
 . "$lab/env.sh"
 cluster_was_up=no
@@ -173,7 +174,7 @@ spec:
     - name: probe
       image: raftmq:$tag
       imagePullPolicy: IfNotPresent
-      args: [bench, send, --endpoint, "raftmq-namesrv:8081", --topic, $topic-probe, --rate, "20", --seconds, "75", --output, json]
+      args: [bench, send, --endpoint, "raftmq-namesrv:8081", --topic, $topic-probe, --rate, "20", --seconds, "90", --output, json]
   volumes: [{name: logs, emptyDir: {}}, {name: tmp, emptyDir: {}}]
 YAML
 k apply --filename "$work/client.yaml" > /dev/null
@@ -188,30 +189,35 @@ sleep 10
 
 # now_ms of this machine is that of the pods: one kernel.
 mark() { printf '%s %s\n' "$(date +%s%3N)" "$*" >> "$work/events"; note "$*"; }
-await_pod() { # the pod exists anew and is ready
+container() { k get pod "$1" --output jsonpath='{.status.containerStatuses[0].containerID}'; }
+await_pod() { # another container runs in it and is ready
     local pod=$1 old=$2
-    until [ "$(k get pod "$pod" --output jsonpath='{.metadata.uid}' 2> /dev/null)" != "$old" ] \
+    until [ "$(container "$pod" 2> /dev/null)" != "$old" ] \
         && k wait --for=condition=Ready "pod/$pod" --timeout 5s > /dev/null 2>&1; do
         sleep 1
         [ $((SECONDS - waiting)) -lt 240 ] || failed "$pod did not come back"
     done
 }
 
-for way in "gracefully" "without grace"; do
+# A pod that is deleted without grace still gets a second for its preStop hook and two after SIGTERM,
+# enough to hand over. A process that is killed, as by the kernel when memory runs out, hands nothing over.
+for way in "deleting the pod" "deleting the pod without grace" "killing the process"; do
     old_leader=$(leader)
     pod=raftmq-broker-$old_leader
-    uid=$(k get pod "$pod" --output jsonpath='{.metadata.uid}')
-    options=(--wait=false)
-    if [ "$way" = "without grace" ]; then options+=(--grace-period=0 --force); fi
-    mark "deleting the leader's pod $pod $way"
-    k delete pod "$pod" "${options[@]}" > /dev/null 2>&1
+    old=$(container "$pod")
+    mark "$way of the leader, $pod"
+    case $way in
+        "killing the process") ctr_ task kill --signal SIGKILL "${old#containerd://}" ;;
+        "deleting the pod") k delete pod "$pod" --wait=false ;;
+        *) k delete pod "$pod" --wait=false --grace-period=0 --force ;;
+    esac > /dev/null 2> "$work/delete.log" || { cat "$work/delete.log"; failed "it did not go"; }
     waiting=$SECONDS
     until new_leader=$(leader) && [ "$new_leader" != 0 ] && [ "$new_leader" != "$old_leader" ]; do
         [ $((SECONDS - waiting)) -lt 60 ] || failed "leadership stayed at node $old_leader"
         sleep 0.5
     done
     note "node $new_leader leads"
-    await_pod "$pod" "$uid"
+    await_pod "$pod" "$old"
     note "$pod is back"
     sleep 10
 done
@@ -253,6 +259,13 @@ ask cluster status
 k get events --field-selector reason=FailedPreStopHook > "$work/hooks" 2> /dev/null || true
 if grep -q FailedPreStopHook "$work/hooks"; then failed "a preStop hook failed"; fi
 
-k logs client --container probe --tail 1 > "$work/probe" 2> /dev/null || true
+# Its last line is the result.
+waiting=$SECONDS
+until [ -n "$(k get pod client --output \
+    jsonpath='{.status.containerStatuses[?(@.name=="probe")].state.terminated.reason}')" ]; do
+    [ $((SECONDS - waiting)) -lt 60 ] || failed "the probe did not end"
+    sleep 1
+done
+k logs client --container probe --tail 1 > "$work/probe"
 "$here/k8s_verdict.py" all "$work" || failed "see above"
 note "passed"

@@ -26,6 +26,9 @@ send() { # endpoint, further options
     "$raftmq" bench send --endpoint "$endpoint" --topic bench --output json "$@"
 }
 
+# Processor time of all threads of a process, in nanoseconds: short wake-ups escape the tick counters.
+processor_ns() { cat "/proc/$1"/task/*/schedstat | awk '{ ns += $1 } END { printf "%.0f", ns }'; }
+
 start_group() { # number of nodes
     "$raftmq" dev --nodes "$1" --port "$port" --data-dir "$work/data-$1" >"$work/dev.log" 2>&1 &
     pids+=($!)
@@ -41,6 +44,7 @@ start_group() { # number of nodes
 for round in $(seq "$rounds"); do
     echo "round $round of $rounds" >&2
     "$raftmq" bench disk --dir "$work" --output json >>"$work/disk.json"
+    "$raftmq" bench store --dir "$work" --seconds "$seconds" --output json >>"$work/store.json"
 
     "$raftmq" bench echo-server --listen "127.0.0.1:$((port + 50))" >/dev/null 2>&1 &
     pids+=($!)
@@ -54,11 +58,12 @@ for round in $(seq "$rounds"); do
         if [ "$round" = 1 ] && [ "$nodes" = 3 ]; then
             # An idle cluster: memory, and processor time over ten seconds.
             pid=${pids[-1]}
-            before=$(awk '{print $14 + $15}' "/proc/$pid/stat")
+            sleep 3
+            before=$(processor_ns "$pid")
             sleep 10
-            after=$(awk '{print $14 + $15}' "/proc/$pid/stat")
-            awk -v kib="$(awk '/VmRSS/ {print $2}' "/proc/$pid/status")" -v ticks=$((after - before)) \
-                'BEGIN { printf "{\"rss_mib\": %.0f, \"core_percent\": %.1f}\n", kib / 1024, ticks / 10 }' \
+            after=$(processor_ns "$pid")
+            awk -v kib="$(awk '/VmRSS/ {print $2}' "/proc/$pid/status")" -v ns=$((after - before)) \
+                'BEGIN { printf "{\"rss_mib\": %.0f, \"core_percent\": %.1f}\n", kib / 1024, ns / 1e8 }' \
                 >"$work/idle.json"
         fi
         send "127.0.0.1:$port" --concurrency 256 --seconds "$seconds" >>"$work/send-$nodes.json"

@@ -54,6 +54,7 @@ def row(title, name):
 
 
 row("echo server, 256 in flight", "echo")
+row("replicated log alone, one node, 3 entries of 85 messages in flight", "store")
 row("one node, 256 in flight", "send-1")
 row("three nodes, 256 in flight", "send-3")
 row("one node, 32 x 32 messages a request", "send-1-batch")

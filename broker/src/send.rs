@@ -28,7 +28,10 @@ static NEXT_QUEUE: AtomicU32 = AtomicU32::new(0);
 /// # Errors
 /// Refused: nothing was stored. Elsewhere: may have been stored; the message ids make a repetition
 /// harmless.
-pub(crate) async fn send(node: &Node, mut parsed: Parsed) -> Result<v2::SendMessageResponse, Failure> {
+pub(crate) async fn send(
+    node: &Node,
+    mut parsed: Parsed,
+) -> Result<v2::SendMessageResponse, Failure> {
     let (topic_id, queue_count) = topic(node, &parsed)?;
     for message in &mut parsed.messages {
         message.queue_id = NEXT_QUEUE.fetch_add(1, Ordering::Relaxed) % queue_count;

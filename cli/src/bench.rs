@@ -13,6 +13,7 @@ mod load;
 mod receive;
 mod report;
 mod send;
+mod store;
 
 use bytes::Bytes;
 use clap::Args;
@@ -37,6 +38,7 @@ Examples:
   raftmq bench end-to-end --rate 5000 --output json     from send to receive
   raftmq bench receive --group bench                    drain what is there
   raftmq bench disk --dir ./data                        what the disk allows
+  raftmq bench store --dir ./data                       what the replicated log allows
   raftmq bench echo-server --listen 127.0.0.1:9081 &    what the network stack allows
   raftmq bench send --endpoint 127.0.0.1:9081
 
@@ -66,6 +68,8 @@ enum Verb {
     EchoServer(echo_server::EchoArgs),
     /// Measure how long the disk takes to make an append durable
     Disk(disk::DiskArgs),
+    /// Measure the replicated log by itself, on one node: no clients, no topics
+    Store(store::StoreArgs),
 }
 
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
@@ -76,6 +80,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
         Verb::EndToEnd(both) => Box::pin(end_to_end::run(both, endpoint, output)).await,
         Verb::EchoServer(echo) => Box::pin(echo_server::run(echo)).await,
         Verb::Disk(disk) => disk::run(disk, output).await,
+        Verb::Store(store) => store::run(store, output).await,
     }
 }
 
