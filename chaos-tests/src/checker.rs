@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::history::{Delivery, Send, Stored};
+use crate::driver_log::{Delivery, Send, Stored};
 
 /// Beginning of an error that tells one kind of failure from another.
 const REASON_CHARS_MAX: usize = 200;

@@ -18,7 +18,7 @@ use raftmq_proto::raftmq::admin_client::AdminClient;
 use raftmq_proto::raftmq::name_server_client::NameServerClient;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::history::Stored;
+use crate::driver_log::Stored;
 use crate::paths;
 use crate::process::Process;
 use crate::until;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::history::{self, Delivery, Send};
+use crate::driver_log::{self, Delivery, Send};
 use crate::paths;
 use crate::process::Process;
 
@@ -149,7 +149,7 @@ impl Producer {
         let stdout = self.process.stdout()?;
         let last = stdout.lines().last().unwrap_or_default();
         let summary: Summary = serde_json::from_str(last).context("no summary")?;
-        let sends = history::sends(&self.log)?;
+        let sends = driver_log::sends(&self.log)?;
         ensure!(
             summary.sent == sends.len() as u64,
             "{name} producer began {} sends and logged {}: the others never got an answer",
@@ -200,7 +200,7 @@ impl Consumer {
             self.client.name(),
             self.process.log_tail()
         );
-        history::deliveries(&self.log)
+        driver_log::deliveries(&self.log)
     }
 
     /// Tells it to consume no more.
@@ -214,7 +214,7 @@ impl Consumer {
         let status = self.process.ended(STOP_LIMIT).await?;
         let name = self.client.name();
         ensure!(status.success(), "{name} consumer: {status}\n{}", self.process.log_tail());
-        history::deliveries(&self.log)
+        driver_log::deliveries(&self.log)
     }
 }
 

@@ -1,20 +1,29 @@
-//! Runs a RaftMQ cluster as real processes, loads it with official clients, breaks it, and judges.
+//! Runs a RaftMQ cluster as real processes, loads it, breaks it, and judges.
 //!
 //! - [`cluster`]: starts, kills and asks the processes of the `raftmq` binary.
-//! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language.
-//! - [`history`]: what producers and consumers logged, and what the topics hold afterwards.
-//! - [`checker`]: pure functions from histories to violations and gaps.
-//! - [`report`]: the table on standard output and the JSON file beside it.
+//! - [`net`], [`disk`]: what the processes stand on, where it can be broken.
+//! - [`fault`]: what is broken.
+//! - [`history`]: what was done and seen, one line each.
+//! - [`check`]: pure functions from histories to findings.
+//! - [`report`]: a run for people and for machines.
+//! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language;
+//!   [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
 //!
 //! Invariants: every wait is bounded; every process that was started is killed when its owner is
 //! dropped, by its own id; a judgement depends on histories only, never on the running cluster.
 //!
 //! Not here: any code of the server. The binary is a black box, reached as operators reach it.
 
+pub mod check;
 pub mod checker;
 pub mod cluster;
+pub mod disk;
 pub mod driver;
+pub mod driver_log;
+pub mod fault;
+pub mod figures;
 pub mod history;
+pub mod net;
 pub mod paths;
 mod process;
 pub mod report;

@@ -12,9 +12,9 @@ use anyhow::{Context, ensure};
 use raftmq_chaos_tests::checker::Failures;
 use raftmq_chaos_tests::cluster::{Cluster, Size};
 use raftmq_chaos_tests::driver::{Client, Consumer, Producer};
-use raftmq_chaos_tests::history::{Delivery, Send, Stored};
-use raftmq_chaos_tests::report::{GapDistribution, SendFigures};
-use raftmq_chaos_tests::{checker, paths, report, until};
+use raftmq_chaos_tests::driver_log::{Delivery, Send, Stored};
+use raftmq_chaos_tests::figures::{GapDistribution, SendFigures};
+use raftmq_chaos_tests::{checker, figures, paths, until};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -286,7 +286,7 @@ impl Outcome {
     /// Prints and writes everything, and fails if there is a violation.
     fn report(&self, name: &str) -> anyhow::Result<()> {
         self.print(name);
-        let path = report::write_json(name, self)?;
+        let path = figures::write_json(name, self)?;
         println!("\nall figures: {}", path.display());
         let (violations, directory) = (&self.violations, self.directory.display());
         ensure!(violations.is_empty(), "{violations:#?}\nlogs: {directory}");
@@ -308,14 +308,14 @@ impl Outcome {
                 again.map_or("-".to_owned(), usize::to_string),
             ]);
         }
-        report::print_table(&format!("{name}: sends, and messages delivered again"), &rows);
+        figures::print_table(&format!("{name}: sends, and messages delivered again"), &rows);
 
         let mut rows = vec![["client", "longest gap of each kill, ms"].map(str::to_owned).to_vec()];
         for figures in &self.figures {
             let gaps: Vec<String> = figures.gap_ms_by_kill.iter().map(u64::to_string).collect();
             rows.push(vec![figures.client.clone(), gaps.join(" ")]);
         }
-        report::print_table(&format!("{name}: time without a successful send"), &rows);
+        figures::print_table(&format!("{name}: time without a successful send"), &rows);
 
         let head = ["over", "gaps", "p50 ms", "p90 ms", "p99 ms", "max ms"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -325,7 +325,7 @@ impl Outcome {
             row.extend(figures.map(|figure| figure.to_string()));
             rows.push(row);
         }
-        report::print_table(&format!("{name}: distribution of these"), &rows);
+        figures::print_table(&format!("{name}: distribution of these"), &rows);
 
         let head = ["client", "failed", "after ms", "reason"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -335,6 +335,6 @@ impl Outcome {
                 vec![client.clone(), kind.count.to_string(), took, kind.reason.clone()]
             }));
         }
-        report::print_table(&format!("{name}: sends that the application saw fail"), &rows);
+        figures::print_table(&format!("{name}: sends that the application saw fail"), &rows);
     }
 }

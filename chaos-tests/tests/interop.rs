@@ -10,7 +10,7 @@ use anyhow::ensure;
 use libtest_mimic::{Arguments, Trial};
 use raftmq_chaos_tests::cluster::{Cluster, Size};
 use raftmq_chaos_tests::driver::{Check, Client, Interop};
-use raftmq_chaos_tests::{paths, report};
+use raftmq_chaos_tests::{figures, paths};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
@@ -86,5 +86,5 @@ fn print(client: Client, checks: &[Check]) {
         };
         vec![check.name.clone(), result.to_owned(), check.detail.clone()]
     }));
-    report::print_table(&format!("{} client", client.name()), &rows);
+    figures::print_table(&format!("{} client", client.name()), &rows);
 }

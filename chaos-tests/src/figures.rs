@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::checker;
-use crate::history::Send;
+use crate::driver_log::Send;
 use crate::paths;
 
 /// One client's sends, in figures.

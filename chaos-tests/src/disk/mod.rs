@@ -1,0 +1,1 @@
+//! The disks of the processes of a cluster, where they can fail.

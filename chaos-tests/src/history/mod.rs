@@ -1,0 +1,230 @@
+//! What happened in a run: one line of JSON for each thing that somebody did or saw.
+//!
+//! An operation is two lines: `invoke` when it began, and `ok`, `fail` or `unknown` when it ended, of
+//! the same process. *fail* is said only of what certainly did not happen; a timeout or a broken
+//! connection is *unknown*, and such an operation may take effect at any later time. A process does
+//! one operation at a time. Observations (the state of a node, what a replica has stored, a fault)
+//! are single `info` lines.
+//!
+//! Order is that of `time_ns`, the monotonic clock of the harness, which is also the order of lines.
+//! Clocks of nodes are never used.
+
+mod recorder;
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+pub use self::recorder::{Operation, Recorder};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the history, from 0.
+    pub index: u64,
+    /// Nanoseconds since the run began.
+    pub time_ns: u64,
+    /// Milliseconds since 1970, to find the place in a log.
+    pub wall_ms: u64,
+    /// Who did it: each does one operation at a time. 0 is the harness itself.
+    pub process: u32,
+    /// Begin, end or observation.
+    pub phase: Phase,
+    /// What was done or seen. Of an `invoke`, the fields that only an answer can fill are absent.
+    #[serde(flatten)]
+    pub action: Action,
+    /// The node that was asked, or that the observation is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Why it failed or is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Where in an operation a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It begins.
+    Invoke,
+    /// It took effect.
+    Ok,
+    /// It certainly did not, and never will.
+    Fail,
+    /// Nobody knows; it may yet.
+    Unknown,
+    /// An observation.
+    Info,
+}
+
+/// What was done or seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "f", rename_all = "snake_case")]
+pub enum Action {
+    /// A message is sent. `value` is the body, different for each send of a run.
+    Send {
+        /// Its topic.
+        topic: String,
+        /// Its body.
+        value: String,
+        /// The id the client gave it; a repetition of the send has the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<String>,
+        /// Its place in the queue, as acknowledged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+    },
+    /// Messages are received; the answer has the deliveries.
+    Receive {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// What came.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        deliveries: Vec<Delivery>,
+        /// For how long the messages are invisible to others, in milliseconds.
+        #[serde(default)]
+        invisible_ms: u64,
+    },
+    /// A delivery is acknowledged: the group is done with the message.
+    Ack {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+        /// Of which attempt the receipt is.
+        attempt: u32,
+    },
+    /// A topic or group is made, deleted or looked at.
+    Admin {
+        /// `topic` or `group`.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// `create`, `delete` or `read`.
+        verb: String,
+        /// Whether it existed: before the change, or when it was read. `create` that found it, and
+        /// `delete` that did not, changed nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        existed: Option<bool>,
+    },
+    /// One message that a replica has in a queue, read at `node` itself.
+    Stored {
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// Its place.
+        offset: u64,
+        /// Its body.
+        value: String,
+        /// Its id.
+        message_id: String,
+    },
+    /// How far a group is in a queue, read at `node`.
+    Progress {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// Everything before it is consumed.
+        commit_offset: u64,
+        /// First offset that was never handed out.
+        next_offset: u64,
+        /// First offset the queue still has.
+        min_offset: u64,
+        /// Next offset to be written.
+        max_offset: u64,
+    },
+    /// What `node` says of itself.
+    Status {
+        /// Its term.
+        term: u64,
+        /// `leader`, `candidate`, `follower`, `learner` or `stopped`.
+        role: String,
+        /// Whom it believes to lead; 0: nobody.
+        leader_id: u64,
+        /// Up to where it knows the log committed.
+        commit_index: u64,
+        /// Up to where it has applied the log.
+        applied_index: u64,
+        /// Running hash of everything applied.
+        state_hash: u64,
+    },
+    /// One entry of the log as it lies in the files of `node`.
+    Entry {
+        /// Its index.
+        log_index: u64,
+        /// Its term.
+        term: u64,
+        /// Checksum of its frame.
+        crc32c: u32,
+    },
+    /// A fault begins or ends.
+    Fault {
+        /// Its name, as in `chaos list`.
+        name: String,
+        /// Nodes or links it is about.
+        targets: Vec<String>,
+        /// Begin or end.
+        stage: Stage,
+        /// At the end: whether it had any effect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bit: Option<bool>,
+        /// What shows that it had (or not).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<String>,
+        /// Its settings.
+        #[serde(default)]
+        parameters: serde_json::Value,
+    },
+    /// A part of the run begins: `warm_up`, `faults`, `healed`, `drain`, `drained`, `end`.
+    Mark {
+        /// Which.
+        what: String,
+    },
+}
+
+/// Begin or end of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// From here on.
+    Begin,
+    /// Until here.
+    End,
+}
+
+/// One message handed to a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its body.
+    pub value: String,
+    /// Its id.
+    pub message_id: String,
+    /// How many times it was handed out, this one included.
+    pub attempt: u32,
+    /// The queue, if the client tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_id: Option<u32>,
+    /// Its place in the queue, if the client tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+/// Reads a history. The last line may be incomplete after a crash; any other fault is an error.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(number, line)| {
+        serde_json::from_str(line)
+            .with_context(|| format!("{} line {}: {line}", path.display(), number + 1))
+    };
+    whole.lines().enumerate().map(parse).collect()
+}

@@ -1,0 +1,1 @@
+//! The network between the processes of a cluster, where links can be broken.
