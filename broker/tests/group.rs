@@ -148,7 +148,7 @@ async fn a_node_that_was_away_longer_than_the_log_reaches_back_gets_a_snapshot()
     let described = cluster
         .admin(victim)
         .await
-        .describe_topic(wire::DescribeTopicRequest { name: "t".into() })
+        .describe_topic(wire::DescribeTopicRequest { name: "t".into(), this_node: false })
         .await
         .unwrap()
         .into_inner();

@@ -1,15 +1,14 @@
-//! A cluster of real processes on loopback: name servers, and one broker group.
+//! A cluster of real processes: name servers, and one broker group.
 //!
-//! Data and logs lie in the directory of the run. Clients use the first name server as endpoint;
-//! its port and the brokers' accept plaintext and TLS (self-signed).
+//! Logs lie in the directory of the run. Clients use any name server as endpoint; its port and the
+//! brokers' accept plaintext and TLS (self-signed).
 //!
 //! Not here: when to break what, which is the test's; what clients see, which is the driver's.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -20,6 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::driver_log::Stored;
 use crate::paths;
+use crate::place::Place;
 use crate::process::Process;
 use crate::until;
 
@@ -30,9 +30,11 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 const PEEK_COUNT: u32 = 100;
 
-/// Below the range from which Linux takes the local port of an outgoing connection: while a broker
-/// is down, nobody can take its port by accident, and no dialler can connect to itself.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Ports of a server that has its host for itself, as in a deployment.
+const CLIENT_PORT: u16 = 8081;
+const PEER_PORT: u16 = 8082;
+const ADMIN_PORT: u16 = 8083;
+const HTTP_PORT: u16 = 8084;
 
 /// How many processes of which kind.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,7 @@ struct Node {
     name: String,
     args: Vec<String>,
     directory: PathBuf,
+    place: Place,
     client_port: u16,
     admin_port: u16,
     http_port: u16,
@@ -67,13 +70,31 @@ struct Node {
 }
 
 impl Cluster {
-    /// Starts a cluster in `directory` and waits until every process is ready.
+    /// Starts a cluster on loopback, with everything in `directory`, and waits until every process
+    /// is ready.
     pub async fn start(directory: &Path, size: Size) -> anyhow::Result<Self> {
-        let name_servers: Vec<Node> =
-            (1..=size.name_servers).map(|number| name_server(directory, number)).collect();
-        let peer_ports: Vec<u16> = (0..size.brokers).map(|_| free_port()).collect();
-        let brokers = (0..size.brokers)
-            .map(|number| broker(directory, number, &peer_ports, &name_servers))
+        Self::start_at(directory, size, &[], |name| Place::loopback(directory, name)).await
+    }
+
+    /// Starts a cluster whose servers are where `place` says for each name (`namesrv-1`, `broker-1`,
+    /// …), with logs in `directory`, and waits until every process is ready. `broker_options` are
+    /// added to the command line of each broker.
+    pub async fn start_at(
+        directory: &Path,
+        size: Size,
+        broker_options: &[String],
+        place: impl Fn(&str) -> Place,
+    ) -> anyhow::Result<Self> {
+        let name_servers: Vec<Node> = (1..=size.name_servers)
+            .map(|number| format!("namesrv-{number}"))
+            .map(|name| name_server(directory, &name, place(&name)))
+            .collect();
+        let places: Vec<(Place, u16)> = (1..=size.brokers)
+            .map(|node_id| place(&broker_name(node_id)))
+            .map(|place| (place.clone(), place.port(PEER_PORT)))
+            .collect();
+        let brokers = (1..=size.brokers)
+            .map(|node_id| broker(directory, node_id, &places, &name_servers, broker_options))
             .collect();
         let mut cluster = Self { name_servers, brokers };
         for node in cluster.name_servers.iter_mut().chain(&mut cluster.brokers) {
@@ -87,7 +108,62 @@ impl Cluster {
 
     /// What clients are given: the first name server.
     pub fn endpoint(&self) -> String {
-        address(self.name_servers[0].client_port)
+        self.name_servers[0].client_address()
+    }
+
+    /// `host:port` of every name server.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.name_servers.iter().map(Node::client_address).collect()
+    }
+
+    /// `host:port` of every broker's admin service, by broker.
+    pub fn admin_addresses(&self) -> Vec<String> {
+        self.brokers.iter().map(|node| node.address(node.admin_port)).collect()
+    }
+
+    /// Name of a broker: of its process, its logs and its host.
+    pub fn name(&self, broker: usize) -> &str {
+        &self.brokers[broker].name
+    }
+
+    /// Where a broker's data lie.
+    pub fn data_directory(&self, broker: usize) -> &Path {
+        &self.brokers[broker].place.data_directory
+    }
+
+    /// Whether a broker's process runs, or is stopped by a signal, as far as is known.
+    pub fn is_up(&self, broker: usize) -> bool {
+        self.brokers[broker].process.is_some()
+    }
+
+    /// Process id of a broker that is up.
+    pub fn pid(&self, broker: usize) -> Option<u32> {
+        self.brokers[broker].process.as_ref().map(Process::pid)
+    }
+
+    /// How many name servers there are, running or not.
+    pub fn name_server_count(&self) -> usize {
+        self.name_servers.len()
+    }
+
+    /// `kill -9` of one name server.
+    pub fn kill_name_server(&mut self, number: usize) -> anyhow::Result<()> {
+        self.name_servers[number].process.take().context("it is down already")?.kill()
+    }
+
+    /// Starts a name server that is down. Does not wait.
+    pub fn restart_name_server(&mut self, number: usize) -> anyhow::Result<()> {
+        self.name_servers[number].start()
+    }
+
+    /// Forgets a broker's process that has ended by itself, and returns how. `None`: it runs.
+    pub fn ended(&mut self, broker: usize) -> anyhow::Result<Option<std::process::ExitStatus>> {
+        let Some(process) = &mut self.brokers[broker].process else { return Ok(None) };
+        let status = process.exit_status()?;
+        if status.is_some() {
+            self.brokers[broker].process = None;
+        }
+        Ok(status)
     }
 
     /// How many brokers there are, running or not.
@@ -145,6 +221,11 @@ impl Cluster {
     /// Waits until a broker answers that it is ready for clients.
     pub async fn ready(&self, broker: usize) -> anyhow::Result<()> {
         self.brokers[broker].ready().await
+    }
+
+    /// Sends a signal to a broker's process.
+    pub fn signal(&self, broker: usize, signal: &str) -> anyhow::Result<()> {
+        self.brokers[broker].process.as_ref().context("it is down")?.signal(signal)
     }
 
     /// Status of every member that answers, sorted by node id.
@@ -216,7 +297,7 @@ impl Cluster {
         }
         for server in &self.name_servers {
             until("routes of the new topics", PATIENCE, async || {
-                let channel = connect(server.client_port).await?;
+                let channel = connect(&server.client_address()).await?;
                 let request = wire::ListRoutesRequest {};
                 let routes = NameServerClient::new(channel).list_routes(request).await?;
                 let routes = routes.into_inner().routes.into_iter().filter_map(|r| r.route);
@@ -234,7 +315,7 @@ impl Cluster {
     /// Reads every queue of a topic from its beginning, without consuming.
     pub async fn stored(&self, topic: &str) -> anyhow::Result<Vec<Stored>> {
         let mut admin = self.admin().await?;
-        let request = wire::DescribeTopicRequest { name: topic.into() };
+        let request = wire::DescribeTopicRequest { name: topic.into(), ..Default::default() };
         let queues = admin.describe_topic(request).await?.into_inner().queues;
         let mut stored = Vec::new();
         for queue in queues {
@@ -246,6 +327,7 @@ impl Cluster {
                     queue_id: Some(queue.queue_id),
                     offset: Some(next),
                     count: PEEK_COUNT,
+                    this_node: false,
                 };
                 let messages = admin.peek_messages(request).await?.into_inner().messages;
                 ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
@@ -263,7 +345,7 @@ impl Cluster {
 
     /// Messages that a group has not acknowledged yet, in all queues it has ever received from.
     pub async fn unconsumed(&self, group: &str) -> anyhow::Result<u64> {
-        let request = wire::DescribeGroupRequest { name: group.into() };
+        let request = wire::DescribeGroupRequest { name: group.into(), ..Default::default() };
         let described = self.admin().await?.describe_group(request).await?.into_inner();
         Ok(described.progress.iter().map(|queue| queue.max_offset - queue.commit_offset).sum())
     }
@@ -276,17 +358,38 @@ impl Cluster {
 
     /// A connection to the admin service of some broker that runs.
     async fn admin(&self) -> anyhow::Result<AdminClient<Channel>> {
-        let up = self.brokers.iter().find(|node| node.process.is_some());
-        let port = up.context("no broker runs")?.admin_port;
-        Ok(AdminClient::new(connect(port).await?))
+        let mut failed = anyhow::anyhow!("no broker runs");
+        for node in self.brokers.iter().filter(|node| node.process.is_some()) {
+            match connect(&node.address(node.admin_port)).await {
+                Ok(channel) => return Ok(AdminClient::new(channel)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 }
 
 impl Node {
+    fn address(&self, port: u16) -> String {
+        format!("{}:{port}", self.place.host)
+    }
+
+    fn client_address(&self) -> String {
+        self.address(self.client_port)
+    }
+
     fn start(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = Command::new(paths::binary()?);
-        command.args(&self.args);
+        let binary = paths::binary()?;
+        let mut command = match self.place.prefix.split_first() {
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        command.args(&self.args).envs(self.place.environment.iter().cloned());
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info,raftmq_broker=debug");
         }
@@ -296,7 +399,7 @@ impl Node {
 
     async fn ready(&self) -> anyhow::Result<()> {
         let ready = until(&format!("{} to be ready", self.name), PATIENCE, async || {
-            let answer = http_get(self.http_port, "/readyz")?;
+            let answer = http_get(self.place.host, self.http_port, "/readyz")?;
             ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
             Ok(())
         })
@@ -305,15 +408,22 @@ impl Node {
     }
 }
 
-fn name_server(directory: &Path, number: usize) -> Node {
-    let (client_port, http_port) = (free_port(), free_port());
-    let listen = address(client_port);
-    let http = address(http_port);
-    let args = ["namesrv", "--listen", &listen, "--http-listen", &http];
+fn broker_name(node_id: usize) -> String {
+    format!("broker-{node_id}")
+}
+
+fn name_server(directory: &Path, name: &str, place: Place) -> Node {
+    let (client_port, http_port) = (place.port(CLIENT_PORT), place.port(HTTP_PORT));
+    let args = [
+        "namesrv".to_owned(),
+        format!("--listen={}:{client_port}", place.host),
+        format!("--http-listen={}:{http_port}", place.host),
+    ];
     Node {
-        name: format!("namesrv-{number}"),
-        args: args.map(str::to_owned).into(),
+        name: name.to_owned(),
+        args: args.into(),
         directory: directory.to_owned(),
+        place,
         client_port,
         admin_port: client_port,
         http_port,
@@ -321,25 +431,42 @@ fn name_server(directory: &Path, number: usize) -> Node {
     }
 }
 
-fn broker(directory: &Path, number: usize, peer_ports: &[u16], name_servers: &[Node]) -> Node {
-    let node_id = number + 1;
-    let (client_port, admin_port, http_port) = (free_port(), free_port(), free_port());
-    let name = format!("broker-{node_id}");
-    let members = (1..).zip(peer_ports).map(|(id, port)| format!("{id}={}", address(*port)));
-    let name_servers = name_servers.iter().map(|server| address(server.client_port));
-    let args = [
+fn broker(
+    directory: &Path,
+    node_id: usize,
+    places: &[(Place, u16)],
+    name_servers: &[Node],
+    options: &[String],
+) -> Node {
+    let (place, peer_port) = places[node_id - 1].clone();
+    let client_port = place.port(CLIENT_PORT);
+    let (admin_port, http_port) = (place.port(ADMIN_PORT), place.port(HTTP_PORT));
+    let members =
+        (1..).zip(places).map(|(id, (place, port))| format!("{id}={}:{port}", place.host));
+    let name_servers = name_servers.iter().map(Node::client_address);
+    let host = place.host;
+    let mut args = vec![
         "broker".to_owned(),
         format!("--node-id={node_id}"),
-        format!("--data-dir={}", directory.join(&name).display()),
+        format!("--data-dir={}", place.data_directory.display()),
         format!("--members={}", members.collect::<Vec<_>>().join(",")),
-        format!("--client-listen={}", address(client_port)),
-        format!("--peer-listen={}", address(peer_ports[number])),
-        format!("--admin-listen={}", address(admin_port)),
-        format!("--http-listen={}", address(http_port)),
+        format!("--client-listen={host}:{client_port}"),
+        format!("--peer-listen={host}:{peer_port}"),
+        format!("--admin-listen={host}:{admin_port}"),
+        format!("--http-listen={host}:{http_port}"),
         format!("--name-servers={}", name_servers.collect::<Vec<_>>().join(",")),
     ];
-    let directory = directory.to_owned();
-    Node { name, args: args.into(), directory, client_port, admin_port, http_port, process: None }
+    args.extend(options.iter().cloned());
+    Node {
+        name: broker_name(node_id),
+        args,
+        directory: directory.to_owned(),
+        place,
+        client_port,
+        admin_port,
+        http_port,
+        process: None,
+    }
 }
 
 fn leading(statuses: &[wire::NodeStatusResponse]) -> Option<&wire::NodeStatusResponse> {
@@ -357,39 +484,19 @@ fn as_stored(message: raftmq_proto::v2::Message) -> anyhow::Result<Stored> {
     })
 }
 
-async fn connect(port: u16) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", address(port)))?;
+async fn connect(address: &str) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     let endpoint = endpoint.connect_timeout(CONNECT_LIMIT).timeout(REQUEST_LIMIT);
     Ok(endpoint.connect().await?)
 }
 
-fn http_get(port: u16, path: &str) -> anyhow::Result<String> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), CONNECT_LIMIT)?;
+fn http_get(host: Ipv4Addr, port: u16, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((host, port)), CONNECT_LIMIT)?;
     stream.set_read_timeout(Some(CONNECT_LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
-}
-
-/// A port that is free now and that no other call in this process returns.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let count = PORTS.end - PORTS.start;
-    // Tests of several processes begin at different places.
-    let begin = (std::process::id() % u32::from(count / 100)) as u16 * 100;
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + begin.wrapping_add(step) % count;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Milliseconds since 1970, as the drivers log them.

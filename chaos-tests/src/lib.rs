@@ -25,6 +25,7 @@ pub mod figures;
 pub mod history;
 pub mod net;
 pub mod paths;
+pub mod place;
 mod process;
 pub mod report;
 mod wait;

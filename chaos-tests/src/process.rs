@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::until;
 
@@ -59,12 +59,24 @@ impl Process {
 
     /// SIGTERM.
     pub fn terminate(&mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().to_string();
-        // Not yet waited for, so the id can not belong to another process.
         if self.exit_status()?.is_none() {
-            Command::new("kill").args(["-TERM", &pid]).status()?;
+            self.signal("TERM")?;
         }
         Ok(())
+    }
+
+    /// A signal by its name, without `SIG`.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        // Not yet waited for, so the id can not belong to another process.
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status()?;
+        ensure!(sent.success(), "could not send {name} to {}: {sent}", self.name);
+        Ok(())
+    }
+
+    /// Its process id. A command that enters a namespace becomes the server itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it ends by itself.

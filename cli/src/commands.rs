@@ -35,6 +35,14 @@ impl AdminArgs {
     }
 }
 
+/// How topics, groups and messages are read.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReadArgs {
+    /// Show what the asked node has applied, even if it is out of touch with the others
+    #[arg(long)]
+    pub this_node: bool,
+}
+
 /// Where client calls begin.
 #[derive(Args, Clone, Debug)]
 pub struct EndpointArgs {

@@ -102,6 +102,17 @@ macro_rules! at_leader {
     };
 }
 
+/// The same for reading: unless only this node was asked for, what follows sees everything that was
+/// acknowledged before.
+macro_rules! read_at_leader {
+    ($self:ident, $request:ident, $call:ident) => {
+        if !$request.get_ref().this_node {
+            at_leader!($self, $request, $call);
+            $self.node.group.confirm_leadership().await.map_err(Status::unavailable)?;
+        }
+    };
+}
+
 fn rejected(rejection: Rejection) -> Status {
     let text = rejection.to_string();
     match rejection {
@@ -155,6 +166,11 @@ impl Admin for AdminService {
                 message_type.as_str_name()
             )));
         }
+        if request.retention_ms != 0 {
+            return Err(Status::unimplemented(
+                "a retention of its own for each topic is not implemented yet",
+            ));
+        }
         let command = Command::CreateTopic(wire::CreateTopic {
             queue_count: limit("queue_count", request.queue_count, QUEUES_DEFAULT, QUEUES_MAX)?,
             name: request.name,
@@ -179,8 +195,9 @@ impl Admin for AdminService {
 
     async fn list_topics(
         &self,
-        _: Request<wire::ListTopicsRequest>,
+        mut request: Request<wire::ListTopicsRequest>,
     ) -> Result<Response<wire::ListTopicsResponse>, Status> {
+        read_at_leader!(self, request, list_topics);
         let state = self.node.state.read();
         let mut topics: Vec<_> =
             state.topics.values().map(|topic| topic_to_wire(&topic.record)).collect();
@@ -190,8 +207,9 @@ impl Admin for AdminService {
 
     async fn describe_topic(
         &self,
-        request: Request<wire::DescribeTopicRequest>,
+        mut request: Request<wire::DescribeTopicRequest>,
     ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
+        read_at_leader!(self, request, describe_topic);
         let name = request.into_inner().name;
         let state = self.node.state.read();
         let topic = state.topic(&name).ok_or_else(|| no_topic(&name))?;
@@ -246,8 +264,9 @@ impl Admin for AdminService {
 
     async fn list_groups(
         &self,
-        _: Request<wire::ListGroupsRequest>,
+        mut request: Request<wire::ListGroupsRequest>,
     ) -> Result<Response<wire::ListGroupsResponse>, Status> {
+        read_at_leader!(self, request, list_groups);
         let state = self.node.state.read();
         let mut groups: Vec<_> = state.groups.values().map(group_to_wire).collect();
         groups.sort_by(|one, other| one.name.cmp(&other.name));
@@ -256,8 +275,9 @@ impl Admin for AdminService {
 
     async fn describe_group(
         &self,
-        request: Request<wire::DescribeGroupRequest>,
+        mut request: Request<wire::DescribeGroupRequest>,
     ) -> Result<Response<wire::DescribeGroupResponse>, Status> {
+        read_at_leader!(self, request, describe_group);
         let name = request.into_inner().name;
         let state = self.node.state.read();
         let group = state
@@ -296,8 +316,9 @@ impl Admin for AdminService {
 
     async fn peek_messages(
         &self,
-        request: Request<wire::PeekMessagesRequest>,
+        mut request: Request<wire::PeekMessagesRequest>,
     ) -> Result<Response<wire::PeekMessagesResponse>, Status> {
+        read_at_leader!(self, request, peek_messages);
         let request = request.into_inner();
         let topic = {
             let state = self.node.state.read();

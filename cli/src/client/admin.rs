@@ -90,7 +90,7 @@ impl Admin {
     /// # async fn example() -> Result<(), raftmq::client::AdminError> {
     /// let admin = Admin::new(vec!["127.0.0.1:8183".to_owned()]);
     /// let topics = admin
-    ///     .call(ListTopicsRequest {}, async |mut node, request| node.list_topics(request).await)
+    ///     .call(ListTopicsRequest::default(), async |mut node, request| node.list_topics(request).await)
     ///     .await?;
     /// # Ok(())
     /// # }
@@ -161,8 +161,9 @@ mod tests {
     async fn every_address_that_was_tried_is_named() {
         // Ports 1 and 2 are nobody's.
         let admin = Admin::new(vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()]);
-        let listed = admin
-            .call(ListTopicsRequest {}, async |mut node, request| node.list_topics(request).await);
+        let listed = admin.call(ListTopicsRequest::default(), async |mut node, request| {
+            node.list_topics(request).await
+        });
         let error = listed.await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -174,8 +175,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_an_address_is_refused() {
         let admin = Admin::new(vec!["nowhere".to_owned()]);
-        let listed = admin
-            .call(ListTopicsRequest {}, async |mut node, request| node.list_topics(request).await);
+        let listed = admin.call(ListTopicsRequest::default(), async |mut node, request| {
+            node.list_topics(request).await
+        });
         assert!(matches!(listed.await, Err(AdminError::Address(_))));
     }
 }

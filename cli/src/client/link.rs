@@ -38,8 +38,9 @@ use super::message::resource;
 use super::session::Peer;
 use super::session::Session;
 
-/// A machine that is gone does not answer at all; across the world one takes half a second.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A machine that is gone does not answer at all; across the world one takes half a second. A first
+/// packet that was lost is sent again after one second by the kernel, and sooner by a new attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a connection whose other end is gone without a word is noticed: the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);

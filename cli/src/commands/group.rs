@@ -16,6 +16,7 @@ use raftmq_proto::raftmq::QueueProgress;
 use serde::Serialize;
 
 use super::AdminArgs;
+use super::ReadArgs;
 use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
@@ -50,11 +51,16 @@ enum Verb {
         max_attempts: u32,
     },
     /// List all consumer groups
-    List,
+    List {
+        #[command(flatten)]
+        read: ReadArgs,
+    },
     /// Show how far a group is in each queue, and its clients
     Describe {
         /// The consumer group
         name: String,
+        #[command(flatten)]
+        read: ReadArgs,
     },
     /// Delete a consumer group and its progress
     Delete {
@@ -74,14 +80,14 @@ pub async fn run(args: GroupArgs) -> Result<(), Failure> {
                 format!("consumer group {} is ready", group.name)
             })
         }
-        Verb::List => {
-            let request = ListGroupsRequest {};
+        Verb::List { read } => {
+            let request = ListGroupsRequest { this_node: read.this_node };
             let listed = admin.call(request, async |mut node, r| node.list_groups(r).await).await?;
             let groups: Vec<_> = listed.groups.into_iter().map(GroupView::from).collect();
             output.print(&groups, |groups| list_text(groups))
         }
-        Verb::Describe { name } => {
-            let request = DescribeGroupRequest { name };
+        Verb::Describe { name, read } => {
+            let request = DescribeGroupRequest { name, this_node: read.this_node };
             let described =
                 admin.call(request, async |mut node, r| node.describe_group(r).await).await?;
             output.print(&DescriptionView::from(described), describe_text)

@@ -1,7 +1,5 @@
 //! `raftmq topic`.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::Subcommand;
 use raftmq::client::Admin;
@@ -16,15 +14,15 @@ use raftmq_proto::v2::MessageType;
 use serde::Serialize;
 
 use super::AdminArgs;
+use super::ReadArgs;
 use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
 use crate::output::Table;
-use crate::quantity;
 
 const AFTER_HELP: &str = "\
 Examples:
-  raftmq topic create orders --queues 16 --retention 7d
+  raftmq topic create orders --queues 16
   raftmq topic describe orders
   raftmq topic list --output json";
 
@@ -49,16 +47,18 @@ enum Verb {
         /// Queues of the topic in the broker group, 1 to 1024
         #[arg(long, default_value_t = 8, value_name = "COUNT")]
         queues: u32,
-        /// How long messages are kept, such as 7d [default: as the broker's configuration says]
-        #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
-        retention: Option<Duration>,
     },
     /// List all topics
-    List,
+    List {
+        #[command(flatten)]
+        read: ReadArgs,
+    },
     /// Show the queues of a topic and the groups that consume from it
     Describe {
         /// The topic
         name: String,
+        #[command(flatten)]
+        read: ReadArgs,
     },
     /// Delete a topic and all messages in it
     Delete {
@@ -70,18 +70,18 @@ enum Verb {
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues, retention } => {
-            let created = create(&admin, name, queues, retention).await?;
+        Verb::Create { name, queues } => {
+            let created = create(&admin, name, queues).await?;
             output.print(&TopicView::from(created), created_text)
         }
-        Verb::List => {
-            let request = ListTopicsRequest {};
+        Verb::List { read } => {
+            let request = ListTopicsRequest { this_node: read.this_node };
             let listed = admin.call(request, async |mut node, r| node.list_topics(r).await).await?;
             let topics: Vec<_> = listed.topics.into_iter().map(TopicView::from).collect();
             output.print(&topics, |topics| list_text(topics))
         }
-        Verb::Describe { name } => {
-            let request = DescribeTopicRequest { name };
+        Verb::Describe { name, read } => {
+            let request = DescribeTopicRequest { name, this_node: read.this_node };
             let described =
                 admin.call(request, async |mut node, r| node.describe_topic(r).await).await?;
             output.print(&DescriptionView::from(described), describe_text)
@@ -96,18 +96,13 @@ pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     }
 }
 
-async fn create(
-    admin: &Admin,
-    name: String,
-    queues: u32,
-    retention: Option<Duration>,
-) -> Result<Topic, Failure> {
+async fn create(admin: &Admin, name: String, queues: u32) -> Result<Topic, Failure> {
     names::new_topic(&name).map_err(Failure::usage)?;
     let request = CreateTopicRequest {
         name,
         queue_count: queues,
         message_type: MessageType::Normal.into(),
-        retention_ms: retention.map_or(0, |retention| retention.as_millis() as u64),
+        retention_ms: 0,
     };
     Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
 }
@@ -118,8 +113,6 @@ struct TopicView {
     queue_count: u32,
     message_type: String,
     created: String,
-    /// `None`: as the broker's configuration says.
-    retention_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -149,7 +142,6 @@ impl From<Topic> for TopicView {
             name: topic.name,
             queue_count: topic.queue_count,
             created: output::time_ms(topic.created_ms),
-            retention_ms: (topic.retention_ms != 0).then_some(topic.retention_ms),
         }
     }
 }
@@ -169,15 +161,6 @@ impl From<DescribeTopicResponse> for DescriptionView {
     }
 }
 
-impl TopicView {
-    fn retention(&self) -> String {
-        match self.retention_ms {
-            Some(ms) => output::duration(Duration::from_millis(ms)),
-            None => "default".to_owned(),
-        }
-    }
-}
-
 fn created_text(topic: &TopicView) -> String {
     format!(
         "topic {name} is ready with {count} queues\n  \
@@ -190,13 +173,12 @@ fn created_text(topic: &TopicView) -> String {
 }
 
 fn list_text(topics: &[TopicView]) -> String {
-    let mut table = Table::new(["NAME", "TYPE", ">QUEUES", "RETENTION", "CREATED"]);
+    let mut table = Table::new(["NAME", "TYPE", ">QUEUES", "CREATED"]);
     for topic in topics {
         table.row([
             topic.name.clone(),
             topic.message_type.clone(),
             topic.queue_count.to_string(),
-            topic.retention(),
             topic.created.clone(),
         ]);
     }
@@ -222,10 +204,7 @@ fn describe_text(description: &DescriptionView) -> String {
         false => description.groups.join(", "),
     };
     format!(
-        "topic {}\n  type {}, retention {}, created {}\n  consumer groups: {groups}\n\n{table}",
-        topic.name,
-        topic.message_type,
-        topic.retention(),
-        topic.created,
+        "topic {}\n  type {}, created {}\n  consumer groups: {groups}\n\n{table}",
+        topic.name, topic.message_type, topic.created,
     )
 }

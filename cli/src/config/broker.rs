@@ -104,15 +104,15 @@ pub struct BrokerKeys {
     #[arg(long, env = "RAFTMQ_RETENTION_INTERVAL_MS", value_name = "MS")]
     pub retention_interval_ms: Option<u64>,
 
-    /// How often a leader shows that it is alive [default: 100]
+    /// How often a leader shows that it is alive [default: 150]
     #[arg(long, env = "RAFTMQ_HEARTBEAT_MS", value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
 
-    /// Shortest silence after which a follower stands for election [default: 300]
+    /// Shortest silence after which a follower stands for election [default: 450]
     #[arg(long, env = "RAFTMQ_ELECTION_MIN_MS", value_name = "MS")]
     pub election_min_ms: Option<u64>,
 
-    /// Longest such silence, and the length of the leader's lease [default: 600]
+    /// Longest such silence, and the length of the leader's lease [default: 750]
     #[arg(long, env = "RAFTMQ_ELECTION_MAX_MS", value_name = "MS")]
     pub election_max_ms: Option<u64>,
 }
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn times_must_grow() {
-        let error = config(&["--heartbeat-ms=300"]).unwrap_err();
+        let error = config(&["--heartbeat-ms=450"]).unwrap_err();
         assert!(error.contains("must grow in this order"), "{error}");
         assert!(config(&["--node-id=0", "--members=0=a:1"]).is_err());
     }

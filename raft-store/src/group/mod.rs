@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::Raft;
+use openraft::ReadPolicy;
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
@@ -384,6 +385,16 @@ impl GroupHandle {
     /// Nobody can take over, or the hand-over did not happen in time.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<(), String> {
         leadership::transfer(&self.member, to).await
+    }
+
+    /// Waits until a majority has confirmed that this node still leads and everything committed before
+    /// this call is applied here: a read that follows is not stale.
+    ///
+    /// # Errors
+    /// Why it could not be confirmed.
+    pub async fn confirm_leadership(&self) -> Result<(), String> {
+        let confirmed = self.member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        confirmed.map(drop).map_err(|error| error.to_string())
     }
 
     /// Hands leadership over if this node has it and somebody can take it.

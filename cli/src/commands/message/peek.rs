@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::BodyView;
 use crate::commands::AdminArgs;
+use crate::commands::ReadArgs;
 use crate::exit::Failure;
 use crate::output::OutputArgs;
 
@@ -28,6 +29,9 @@ pub struct PeekArgs {
     count: u32,
 
     #[command(flatten)]
+    read: ReadArgs,
+
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
@@ -37,6 +41,7 @@ pub async fn run(args: PeekArgs, output: OutputArgs) -> Result<(), Failure> {
         queue_id: args.queue,
         offset: args.offset,
         count: args.count,
+        this_node: args.read.this_node,
     };
     let peeked =
         args.admin.admin().call(request, async |mut node, r| node.peek_messages(r).await).await?;
