@@ -8,9 +8,9 @@ use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 
+use crate::clock;
 use crate::command::Command;
 use crate::node::Node;
-use crate::proposer::now_ms;
 use crate::receive::handle;
 use crate::rpc::status;
 use crate::rpc::status::Failure;
@@ -79,7 +79,7 @@ pub(crate) async fn change_invisible(
 ) -> Result<String, Failure> {
     let ids = ids(node, request.group.as_ref(), request.topic.as_ref())?;
     let receipt = receipt(ids, &request.receipt_handle)?;
-    let now_ms = now_ms().max(node.state.read().time_ms);
+    let now_ms = clock::not_before(node.state.read().time_ms);
     let command = Command::ChangeInvisible(wire::ChangeInvisible {
         receipt: Some(receipt),
         visible_at_ms: now_ms + invisible.as_millis() as u64,

@@ -16,6 +16,7 @@
 mod ack;
 mod broker;
 mod clients;
+pub mod clock;
 pub mod command;
 mod config;
 mod metrics;

@@ -6,8 +6,8 @@
 use metrics::Label;
 use raftmq_proto::raftmq as wire;
 
+use crate::clock::now_ms;
 use crate::node::Node;
-use crate::proposer::now_ms;
 use crate::state;
 
 impl Node {

@@ -8,8 +8,6 @@
 //! entries never goes back within a leadership.
 
 use std::sync::Arc;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -21,6 +19,7 @@ use raftmq_raft_store::Reply;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::command;
 use crate::command::COMMANDS_MAX;
 use crate::command::Command;
@@ -111,7 +110,7 @@ async fn run(group: GroupHandle, state: Arc<RwLock<State>>, mut waiting: mpsc::R
             first = next(&mut held, &mut waiting), if may_begin => {
                 let Some(first) = first else { break };
                 let batch = gather(first, &mut held, &mut waiting);
-                last_ms = now_ms().max(last_ms).max(state.read().time_ms);
+                last_ms = clock::not_before(state.read().time_ms.max(last_ms));
                 under_way.push_back(propose(&group, last_ms, batch).await);
             }
         }
@@ -187,9 +186,4 @@ fn replies_of(reply: Reply, count: usize) -> Vec<CommandReply> {
         Some(replies) if replies.len() == count => *replies,
         _ => panic!("an entry of {count} commands was answered with something else"),
     }
-}
-
-/// The wall clock, in milliseconds since 1970. Only leaders ask for it.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
 }

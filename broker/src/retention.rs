@@ -13,9 +13,9 @@ use std::time::SystemTime;
 use raftmq_proto::raftmq as wire;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now_ms;
 use crate::command::Command;
 use crate::node::Node;
-use crate::proposer::now_ms;
 use crate::state;
 use crate::state::State;
 

@@ -7,9 +7,9 @@ use raftmq_proto::raftmq as wire;
 use tokio_util::sync::CancellationToken;
 
 use crate::ack;
+use crate::clock;
 use crate::command::Command;
 use crate::node::Node;
-use crate::proposer::now_ms;
 use crate::state::CommandReply;
 use crate::state::State;
 
@@ -68,7 +68,7 @@ fn forget_ended(node: &Node, term: u64) {
 }
 
 async fn look(node: &Node, term: u64) {
-    let now_ms = now_ms();
+    let now_ms = clock::not_before(node.state.read().time_ms);
     let due = gather(node, &node.state.read(), term, now_ms);
     for ids in due.wake {
         node.lanes.wake_lane(ids);

@@ -64,6 +64,8 @@ struct Node {
     directory: PathBuf,
     place: Place,
     client_port: u16,
+    /// 0: not a broker.
+    peer_port: u16,
     admin_port: u16,
     http_port: u16,
     process: Option<Process>,
@@ -121,6 +123,11 @@ impl Cluster {
         self.brokers.iter().map(|node| node.address(node.admin_port)).collect()
     }
 
+    /// `host:port` of every broker's peer service, by broker.
+    pub fn peer_addresses(&self) -> Vec<String> {
+        self.brokers.iter().map(|node| node.address(node.peer_port)).collect()
+    }
+
     /// Name of a broker: of its process, its logs and its host.
     pub fn name(&self, broker: usize) -> &str {
         &self.brokers[broker].name
@@ -149,6 +156,17 @@ impl Cluster {
     /// `kill -9` of one name server.
     pub fn kill_name_server(&mut self, number: usize) -> anyhow::Result<()> {
         self.name_servers[number].process.take().context("it is down already")?.kill()
+    }
+
+    /// Whether a name server's process was started and not killed.
+    pub fn is_name_server_up(&self, number: usize) -> bool {
+        self.name_servers[number].process.is_some()
+    }
+
+    /// Everything a broker's processes have logged.
+    pub fn log_of(&self, broker: usize) -> anyhow::Result<String> {
+        let node = &self.brokers[broker];
+        Ok(std::fs::read_to_string(node.directory.join(format!("{}.err", node.name)))?)
     }
 
     /// Starts a name server that is down. Does not wait.
@@ -181,8 +199,14 @@ impl Cluster {
 
     /// `kill -9` of all brokers, before the first of them is gone. Returns when, as [`Self::kill`].
     pub fn kill_all(&mut self) -> anyhow::Result<u64> {
+        let all: Vec<usize> = (0..self.brokers.len()).collect();
+        self.kill_several(&all)
+    }
+
+    /// The same of some; those that are down already stay so.
+    pub fn kill_several(&mut self, brokers: &[usize]) -> anyhow::Result<u64> {
         let mut processes: Vec<Process> =
-            self.brokers.iter_mut().filter_map(|node| node.process.take()).collect();
+            brokers.iter().filter_map(|broker| self.brokers[*broker].process.take()).collect();
         let at_ms = now_ms();
         for process in &mut processes {
             process.begin_kill()?;
@@ -425,6 +449,7 @@ fn name_server(directory: &Path, name: &str, place: Place) -> Node {
         directory: directory.to_owned(),
         place,
         client_port,
+        peer_port: 0,
         admin_port: client_port,
         http_port,
         process: None,
@@ -463,6 +488,7 @@ fn broker(
         directory: directory.to_owned(),
         place,
         client_port,
+        peer_port,
         admin_port,
         http_port,
         process: None,

@@ -2,10 +2,12 @@
 //!
 //! - [`cluster`]: starts, kills and asks the processes of the `raftmq` binary.
 //! - [`net`], [`disk`]: what the processes stand on, where it can be broken.
-//! - [`fault`]: what is broken.
+//! - [`fault`]: what is broken. [`drill`]: when, and what must hold then.
+//! - [`load`]: what applications do meanwhile.
 //! - [`history`]: what was done and seen, one line each.
 //! - [`check`]: pure functions from histories to findings.
-//! - [`report`]: a run for people and for machines.
+//! - [`report`]: a run for people and for machines. [`ledger`]: all runs that count, in one line each.
+//! - [`selftest`]: shows that bugs are caught. [`probe`]: what the machine allows.
 //! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language;
 //!   [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
 //!
@@ -18,16 +20,21 @@ pub mod check;
 pub mod checker;
 pub mod cluster;
 pub mod disk;
+pub mod drill;
 pub mod driver;
 pub mod driver_log;
 pub mod fault;
 pub mod figures;
 pub mod history;
+pub mod ledger;
+pub mod load;
 pub mod net;
 pub mod paths;
 pub mod place;
+pub mod probe;
 mod process;
 pub mod report;
+pub mod selftest;
 mod wait;
 
 pub use wait::until;

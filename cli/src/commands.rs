@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cluster;
 pub mod dev;
 pub mod group;
+pub mod log;
 pub mod message;
 pub mod namesrv;
 pub mod topic;

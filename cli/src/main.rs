@@ -53,6 +53,7 @@ enum Command {
     Group(commands::group::GroupArgs),
     Message(commands::message::MessageArgs),
     Cluster(commands::cluster::ClusterArgs),
+    Log(commands::log::LogArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -86,6 +87,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Group(args) => Box::pin(commands::group::run(args)).await,
         Command::Message(args) => Box::pin(commands::message::run(args)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args)).await,
+        Command::Log(args) => commands::log::run(args),
         Command::Bench(args) => Box::pin(bench::run(args)).await,
     }
 }

@@ -25,8 +25,8 @@ use self::lane::Chosen;
 use self::lane::Lane;
 pub use self::lane::Lanes;
 use self::lane::Wish;
+use crate::clock;
 use crate::node::Node;
-use crate::proposer::now_ms;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;
 use crate::state::CommandReply;
@@ -104,7 +104,7 @@ async fn take(
     let place = node.proposer.place().await?;
     let chosen = {
         let state = node.state.read();
-        let now_ms = now_ms().max(state.time_ms);
+        let now_ms = clock::not_before(state.time_ms);
         let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
         let wish = Wish {
             ids,

@@ -3,19 +3,21 @@
 //! A fault is named, has parameters, draws all its chance from the seed of the run, shows whether it
 //! had an effect, and is undone by [`Fault::end`] or, at the latest, when its field is dropped.
 
+mod clock;
+mod disk;
+mod field;
+mod name_server;
+mod network;
+mod process;
+
 use std::pin::Pin;
 
-use rand_chacha::ChaCha8Rng;
-
-use crate::cluster::Cluster;
-
-/// Where faults are made.
-pub struct Field {
-    /// The processes.
-    pub cluster: Cluster,
-    /// Chance. The only source of it for faults.
-    pub random: ChaCha8Rng,
-}
+pub use self::clock::{Clock, WrongClock};
+pub use self::disk::{Damaged, Loss, PowerCut, SickDisk, Sickness};
+pub use self::field::Field;
+pub use self::name_server::KillNameServers;
+pub use self::network::{Cut, Degrade, Partition, Trouble};
+pub use self::process::{Kill, Pause, RestartStorm, RollingRestart, Target};
 
 /// Whether a fault had an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +29,21 @@ pub enum Bite {
 }
 
 /// A boxed future that borrows the fault and its field.
-pub type Step<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;
+pub type Step<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + 'a>>;
 
 /// One kind of fault, with its parameters.
-pub trait Fault: Send {
+pub trait Fault {
     /// Its name, as in `chaos list`: lower case with hyphens.
     fn name(&self) -> &'static str;
 
     /// Its settings, for the report.
     fn parameters(&self) -> serde_json::Value;
 
-    /// Makes it. Returns the nodes or links that were chosen.
-    fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>>;
+    /// Chooses the nodes or links it is about, without touching them.
+    fn choose<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>>;
+
+    /// Makes it.
+    fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()>;
 
     /// Undoes it, and says whether it had an effect.
     fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite>;

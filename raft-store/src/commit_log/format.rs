@@ -138,6 +138,11 @@ pub(super) fn frame_position(bytes: &[u8]) -> (u64, u64) {
     (u64_at(bytes, 16), u64_at(bytes, 24))
 }
 
+/// The checksum in the header of the frame that starts `bytes`; the length must have been checked.
+pub(super) fn frame_checksum(bytes: &[u8]) -> u32 {
+    u32_at(bytes, 0)
+}
+
 /// Takes the first frame off `bytes`, checking everything.
 ///
 /// # Errors

@@ -15,6 +15,7 @@
 //! Not here: Raft's rules (`log_store` adapts this to openraft), topics, what is in a body.
 
 pub mod format;
+pub mod inspect;
 mod meta;
 mod recovery;
 mod segment;

@@ -233,6 +233,14 @@ pub(super) fn file_name(first_index: u64) -> String {
     format!("{first_index:020}.log")
 }
 
+/// Where the frames of a whole segment file end, as its footer tells. `None` without a footer.
+pub(super) fn frames_end(file: &[u8]) -> Option<u64> {
+    let length = file.len() as u64;
+    let tail = file.last_chunk::<{ Footer::TAIL_BYTES }>()?;
+    let start = Footer::start(tail, length)?;
+    Footer::decode(&file[start as usize..]).map(|footer| footer.frames_end)
+}
+
 /// The index in the name of a segment file, or `None` for another file.
 pub(super) fn index_in_name(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".log")?;

@@ -1,0 +1,328 @@
+//! The verbs of `chaos`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand};
+use raftmq_chaos_tests::check::{self, Finding, Verdict};
+use raftmq_chaos_tests::drill::{self, Drill, Options};
+use raftmq_chaos_tests::ledger::{self, Entry};
+use raftmq_chaos_tests::report::Run;
+use raftmq_chaos_tests::{figures, history, probe, selftest};
+
+const AFTER_HELP: &str = "\
+Examples:
+  chaos probe                         what this machine allows
+  chaos drill kill-leader --seed 7    one drill; its report is chaos-runs/kill-leader-7/report.html
+  chaos suite smoke                   the quick ones
+  chaos suite ci --budget 30m         each drill once
+  chaos selftest                      show that planted bugs are caught
+
+The brokers are processes of the raftmq binary beside this one, or of RAFTMQ_BIN.
+Exit codes: 0 pass, 1 fail, 2 not known: a fault had no effect, or the machine lacks something.";
+
+/// Failure drills: breaks a cluster of real processes under load, and judges what it promised.
+#[derive(Parser)]
+#[command(name = "chaos", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+
+    /// Where runs leave their histories and reports
+    #[arg(long, global = true, default_value = "chaos-runs", value_name = "DIRECTORY")]
+    runs: PathBuf,
+
+    /// Add each run to this ledger
+    #[arg(long, global = true, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+
+    /// Print machine-readable lines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show what this machine allows
+    Probe,
+    /// List the drills
+    List,
+    /// Run one drill
+    Drill {
+        /// Its name, as in `chaos list`
+        name: String,
+        /// Where chance begins
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How often, each time with the next seed
+        #[arg(long, default_value_t = 1)]
+        rounds: u64,
+    },
+    /// Run several drills
+    Suite {
+        /// smoke, ci or full
+        name: String,
+        /// No further drill begins after this time, such as 15m
+        #[arg(long, default_value = "60m", value_parser = duration)]
+        budget: Duration,
+        /// Where chance begins
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Run random drills for hours
+    Soak {
+        /// How long
+        #[arg(long)]
+        hours: f64,
+        /// Where chance begins
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Run the drill of an earlier run again, with its seed
+    Replay {
+        /// The run's directory
+        directory: PathBuf,
+    },
+    /// Judge a history again
+    Check {
+        /// history.jsonl of a run
+        history: PathBuf,
+        /// Whose expectations hold
+        #[arg(long, default_value = "kill-all")]
+        drill: String,
+    },
+    /// Show that planted bugs are caught (needs a raftmq with the feature planted-bugs)
+    Selftest {
+        /// Only these bugs
+        bugs: Vec<String>,
+        /// Seeds that are tried for each bug
+        #[arg(long, default_value_t = 3)]
+        attempts: u64,
+        /// Where chance begins
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Add up a ledger
+    Ledger {
+        /// The file
+        #[arg(default_value = "chaos-tests/ledger.jsonl")]
+        file: PathBuf,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.len().saturating_sub(1));
+    let value: u64 = digits.parse().map_err(|_| format!("{text} is no time such as 90s or 15m"))?;
+    match unit {
+        "s" => Ok(Duration::from_secs(value)),
+        "m" => Ok(Duration::from_secs(60 * value)),
+        "h" => Ok(Duration::from_secs(3600 * value)),
+        _ => Err(format!("{text} has no unit: s, m or h")),
+    }
+}
+
+/// 0 pass, 1 fail, 2 unknown.
+pub fn exit_code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => 0,
+        Verdict::Fail => 1,
+        Verdict::Unknown => 2,
+    }
+}
+
+pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
+    let book = Book { runs: cli.runs, ledger: cli.ledger, json: cli.json };
+    match cli.verb {
+        Verb::Probe => Ok(show_probe(book.json)),
+        Verb::List => {
+            list();
+            Ok(Verdict::Pass)
+        }
+        Verb::Drill { name, seed, rounds } => {
+            let drill = find(&name)?;
+            let mut worst = Verdict::Pass;
+            for round in 0..rounds {
+                worst = worst.max(book.drill(drill, seed + round).await?);
+            }
+            Ok(worst)
+        }
+        Verb::Suite { name, budget, seed } => book.suite(&name, budget, seed).await,
+        Verb::Soak { hours, seed } => book.soak(hours, seed).await,
+        Verb::Replay { directory } => {
+            let run = read_run(&directory)?;
+            book.drill(find(&run.drill)?, run.seed).await
+        }
+        Verb::Check { history, drill } => {
+            let events = history::read(&history)?;
+            let findings = check::all(&events, &(find(&drill)?.expect)());
+            show_findings(&findings);
+            Ok(findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown))
+        }
+        Verb::Selftest { bugs, attempts, seed } => {
+            let results = selftest::run(&book.runs, &bugs, attempts, seed).await?;
+            figures::print_table("planted bugs", &selftest::table(&results));
+            let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
+            println!("\n{caught} of {} planted bugs were caught", results.len());
+            ensure!(!results.is_empty(), "there is no such bug");
+            Ok(if caught == results.len() { Verdict::Pass } else { Verdict::Fail })
+        }
+        Verb::Ledger { file } => {
+            show_ledger(&file, book.json)?;
+            Ok(Verdict::Pass)
+        }
+    }
+}
+
+fn find(name: &str) -> anyhow::Result<&'static Drill> {
+    drill::find(name)
+        .with_context(|| format!("there is no drill {name}; `chaos list` shows those there are"))
+}
+
+fn read_run(directory: &Path) -> anyhow::Result<Run> {
+    let path = directory.join("report.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Where runs are kept and counted.
+struct Book {
+    runs: PathBuf,
+    ledger: Option<PathBuf>,
+    json: bool,
+}
+
+impl Book {
+    async fn drill(&self, drill: &Drill, seed: u64) -> anyhow::Result<Verdict> {
+        if let Some(missing) = probe::missing(drill.needs) {
+            println!("{:<20} seed {seed:<6} UNKNOWN  this machine lacks {missing}", drill.name);
+            return Ok(Verdict::Unknown);
+        }
+        let directory = drill::directory(&self.runs, drill.name, seed);
+        let options = Options { seed, directory: directory.clone(), environment: Vec::new() };
+        let (run, events) = drill::run(drill, &options).await?;
+        if let Some(ledger) = &self.ledger {
+            Entry::new(&run, &events).append(ledger)?;
+        }
+        self.show(&run, &directory)?;
+        Ok(run.verdict)
+    }
+
+    fn show(&self, run: &Run, directory: &Path) -> anyhow::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(run)?);
+            return Ok(());
+        }
+        let verdict = format!("{:?}", run.verdict).to_uppercase();
+        let bit = run.faults.iter().filter(|fault| fault.bit).count();
+        println!(
+            "{:<20} seed {:<6} {verdict:<8} {:>4} s, {bit} of {} faults had an effect; {}",
+            run.drill,
+            run.seed,
+            run.duration_ms / 1000,
+            run.faults.len(),
+            directory.join("report.html").display()
+        );
+        if run.verdict != Verdict::Pass {
+            show_findings(&run.findings);
+        }
+        Ok(())
+    }
+
+    async fn suite(&self, name: &str, budget: Duration, seed: u64) -> anyhow::Result<Verdict> {
+        let drills = drill::suite(name).context("suites are smoke, ci and full")?;
+        let rounds = if name == "full" { 3 } else { 1 };
+        let begin = Instant::now();
+        let mut worst = Verdict::Pass;
+        for round in 0..rounds {
+            for drill in &drills {
+                if begin.elapsed() > budget {
+                    println!("{:<20} seed {:<6} UNKNOWN  no time left", drill.name, seed + round);
+                    worst = worst.max(Verdict::Unknown);
+                    continue;
+                }
+                worst = worst.max(self.drill(drill, seed + round).await?);
+            }
+        }
+        println!("suite {name}: {worst:?} after {} s", begin.elapsed().as_secs());
+        Ok(worst)
+    }
+
+    async fn soak(&self, hours: f64, seed: u64) -> anyhow::Result<Verdict> {
+        ensure!(hours > 0.0, "--hours must be more than 0");
+        let (begin, drills) = (Instant::now(), drill::all());
+        let mut worst = Verdict::Pass;
+        for number in 0.. {
+            if begin.elapsed().as_secs_f64() > hours * 3600.0 {
+                break;
+            }
+            let drill = &drills[number as usize % drills.len()];
+            if probe::missing(drill.needs).is_none() {
+                worst = worst.max(self.drill(drill, seed + number).await?);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+fn show_probe(json: bool) -> Verdict {
+    let probed = probe::probe();
+    let missing = probed.iter().any(|probed| probed.missing.is_some());
+    if json {
+        for probed in &probed {
+            println!("{}", serde_json::json!(probed));
+        }
+    } else {
+        let mut rows = vec![["what", "here", "for"].map(str::to_owned).to_vec()];
+        for probed in probed {
+            let here = probed.missing.map_or("yes".to_owned(), |missing| format!("no: {missing}"));
+            rows.push(vec![probed.name.to_owned(), here, probed.about.to_owned()]);
+        }
+        figures::print_table("this machine", &rows);
+    }
+    if missing { Verdict::Unknown } else { Verdict::Pass }
+}
+
+fn list() {
+    let mut rows = vec![["drill", "brokers", "needs", "what"].map(str::to_owned).to_vec()];
+    for drill in drill::all() {
+        let needs: Vec<&str> = drill.needs.iter().map(|need| need.name()).collect();
+        let about = drill.about.split_whitespace().collect::<Vec<_>>().join(" ");
+        let brokers = drill.size.brokers.to_string();
+        rows.push(vec![drill.name.to_owned(), brokers, needs.join(" "), about]);
+    }
+    figures::print_table("drills", &rows);
+}
+
+fn show_findings(findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.verdict != Verdict::Pass) {
+        println!("  {} {:?}: {}", finding.checker, finding.verdict, finding.note);
+        for violation in finding.violations.iter().take(5) {
+            println!("    {}", violation.text);
+        }
+    }
+}
+
+fn show_ledger(file: &Path, json: bool) -> anyhow::Result<()> {
+    let totals = ledger::totals(file)?;
+    if json {
+        println!("{}", serde_json::to_string(&totals)?);
+        return Ok(());
+    }
+    let head = ["drill", "runs", "hours", "faults", "sends", "acknowledged", "verdicts"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (name, sum) in totals {
+        let verdicts = sum.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}"));
+        rows.push(vec![
+            name,
+            sum.runs.to_string(),
+            format!("{:.2}", sum.hours),
+            sum.faults.to_string(),
+            sum.sends.to_string(),
+            sum.acknowledged.to_string(),
+            verdicts.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    figures::print_table("ledger", &rows);
+    Ok(())
+}

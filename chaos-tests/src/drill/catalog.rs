@@ -1,0 +1,338 @@
+//! All drills there are. A new one is a few lines here, and, if it breaks something new, a file in
+//! [`crate::fault`].
+
+use std::time::Duration;
+
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Drill, Need, Step};
+use crate::check::Expectations;
+use crate::cluster::Size;
+use crate::fault::{
+    Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, Loss, Partition, Pause, PowerCut,
+    RestartStorm, RollingRestart, SickDisk, Sickness, Target, Trouble, WrongClock,
+};
+use crate::load::{Admin, Churn, Queue, Workload};
+
+const THREE: Size = Size { name_servers: 2, brokers: 3 };
+const FIVE: Size = Size { name_servers: 2, brokers: 5 };
+
+/// Every drill, in the order of `chaos list`.
+pub fn all() -> &'static [Drill] {
+    DRILLS
+}
+
+/// The drill of a name.
+pub fn find(name: &str) -> Option<&'static Drill> {
+    DRILLS.iter().find(|drill| drill.name == name)
+}
+
+/// The drills of a suite: `smoke` takes a few minutes and is part of the project's own tests, `ci`
+/// has each drill once, `full` the same with more rounds.
+pub fn suite(name: &str) -> Option<Vec<&'static Drill>> {
+    match name {
+        "smoke" => Some(SMOKE.iter().filter_map(|name| find(name)).collect()),
+        "ci" | "full" => Some(DRILLS.iter().collect()),
+        _ => None,
+    }
+}
+
+const SMOKE: &[&str] = &[
+    "kill-leader",
+    "administration",
+    "pause-leader",
+    "isolate-leader",
+    "power-cut-all",
+    "damaged-log",
+    "flush-error",
+    "clock-jump",
+];
+
+const NOTHING: Drill = Drill {
+    name: "nothing",
+    about: "No fault at all: the baseline, and what the harness itself costs.",
+    size: THREE,
+    needs: &[],
+    broker_options: &[],
+    workloads: queue,
+    plan: |_| Vec::new(),
+    expect: calm,
+};
+
+const DRILLS: &[Drill] = &[
+    NOTHING,
+    Drill {
+        name: "kill-leader",
+        about: "kill -9 of the leader, again and again: nothing is lost, sends go on within a second.",
+        plan: |_| repeat(4, || step(Kill::new(Target::Leader), 1.5, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "kill-follower",
+        about: "kill -9 of a follower: nobody notices.",
+        plan: |_| repeat(4, || step(Kill::new(Target::Follower), 1.5, 3.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "kill-majority",
+        about: "kill -9 of the leader and another one: no writes until one is back, nothing lost.",
+        plan: |_| repeat(3, || step(Kill::new(Target::Majority), 2.0, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "kill-all",
+        about: "kill -9 of all brokers at once: everything acknowledged is there afterwards.",
+        plan: |_| repeat(4, || step(Kill::new(Target::All), 0.5, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "kill-five",
+        about: "Five brokers: kill -9 of majorities, of leaders, of all.",
+        size: FIVE,
+        plan: |random| {
+            let targets = [Target::Leader, Target::Majority, Target::All, Target::Follower];
+            let draw = |random: &mut ChaCha8Rng| *targets.choose(random).unwrap_or(&Target::All);
+            (0..5).map(|_| step(Kill::new(draw(random)), 1.5, 4.0)).collect()
+        },
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "administration",
+        about: "Topics and groups are made and deleted while leaders die: each is one register.",
+        workloads: queue_and_admin,
+        plan: |_| repeat(4, || step(Kill::new(Target::Leader), 1.5, 3.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "churn",
+        about: "Consumers come, go and vanish while leaders die: every message is consumed.",
+        workloads: queue_and_churn,
+        plan: |_| repeat(3, || step(Kill::new(Target::Leader), 1.5, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "pause-leader",
+        about: "The leader stands still for seconds and wakes up deposed: it serves nothing stale.",
+        workloads: queue_and_admin,
+        plan: |_| repeat(3, || step(Pause::new(Target::Leader), 3.0, 3.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "pause-majority",
+        about: "A majority stands still: no writes, and none is lost.",
+        plan: |_| repeat(3, || step(Pause::new(Target::Majority), 2.5, 3.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "rolling-restart",
+        about: "Each broker is restarted as in an upgrade: no send fails.",
+        plan: |_| repeat(2, || step(RollingRestart::new(), 0.0, 3.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "restart-storm",
+        about: "Random brokers are killed every second or two.",
+        plan: |_| vec![step(RestartStorm::new(12), 0.0, 5.0)],
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "name-servers",
+        about: "All name servers are gone for a while, then start empty: who has routes goes on.",
+        plan: |_| repeat(2, || step(KillNameServers::default(), 6.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "isolate-leader",
+        about: "The leader is cut off from everybody: the others elect, it serves nothing stale.",
+        needs: &[Need::Network],
+        workloads: queue_and_admin,
+        plan: |_| repeat(3, || step(Partition::new(Cut::Leader), 4.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "partitions",
+        about: "One partition after the other: peers, followers, one-way in both directions, bridge.",
+        needs: &[Need::Network],
+        workloads: queue_and_admin,
+        plan: |_| {
+            let cuts = [
+                Cut::LeaderFromPeers,
+                Cut::Follower,
+                Cut::LeaderOneWayOut,
+                Cut::LeaderOneWayIn,
+                Cut::NameServers,
+            ];
+            cuts.map(|cut| step(Partition::new(cut), 4.0, 4.0)).into()
+        },
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "bridge-and-ring",
+        about: "Five brokers, of which none or one sees all others: a majority goes on.",
+        size: FIVE,
+        needs: &[Need::Network],
+        plan: |_| {
+            let cuts = [Cut::Bridge, Cut::Ring, Cut::Bridge, Cut::Ring];
+            cuts.map(|cut| step(Partition::new(cut), 5.0, 4.0)).into()
+        },
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "bad-links",
+        about: "Links between brokers lose, double, reorder, delay and corrupt packets.",
+        needs: &[Need::Network],
+        plan: |_| {
+            let troubles = [Trouble::Lossy, Trouble::Slow, Trouble::Corrupt];
+            troubles.map(|trouble| step(Degrade::new(trouble), 6.0, 4.0)).into()
+        },
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "power-cut-all",
+        about: "All brokers lose their power at once, and what was not flushed: nothing is lost.",
+        needs: &[Need::Volumes],
+        plan: |_| repeat(4, || step(PowerCut::new(Target::All), 0.3, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "power-cut-some",
+        about: "Leader, follower and majority lose their power in turn.",
+        needs: &[Need::Volumes],
+        plan: |_| {
+            let targets = [Target::Leader, Target::Follower, Target::Majority, Target::Leader];
+            targets.map(|target| step(PowerCut::new(target), 1.0, 4.0)).into()
+        },
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "damaged-log",
+        about: "A follower's log is damaged while it is down: an unfinished write is cut off, \
+                everything else is refused with file and offset.",
+        plan: |_| {
+            let losses = [Loss::TornWrite, Loss::FlippedBit, Loss::CutTail];
+            losses.map(|loss| step(Damaged::new(loss), 1.0, 3.0)).into()
+        },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "emptied-disk",
+        about: "A follower comes back with an empty disk: a learner first, then a voter.",
+        plan: |_| repeat(2, || step(Damaged::new(Loss::Emptied), 1.0, 3.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "slow-disk",
+        about: "Each flush of the leader takes 200 ms longer: writes go on.",
+        needs: &[Need::Shim],
+        plan: |_| vec![step(SickDisk::new(Sickness::Slow), 6.0, 4.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "hung-disk",
+        about: "The leader's flushes do not return: it hands over.",
+        needs: &[Need::Shim],
+        plan: |_| vec![step(SickDisk::new(Sickness::Hung), 8.0, 5.0)],
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "flush-error",
+        about: "The leader's flush fails: it ends before it acknowledges anything more.",
+        needs: &[Need::Shim],
+        plan: |_| repeat(2, || step(SickDisk::new(Sickness::FlushError), 2.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "full-disk",
+        about: "The leader's disk is full: it ends, the others go on, it comes back with space.",
+        needs: &[Need::Shim],
+        plan: |_| vec![step(SickDisk::new(Sickness::Full), 3.0, 4.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "clock-jump",
+        about: "The leader's wall clock jumps by an hour and runs fast: nothing comes early.",
+        needs: &[Need::Shim],
+        plan: |_| {
+            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast];
+            clocks.map(|clock| step(WrongClock::new(clock), 4.0, 2.0)).into()
+        },
+        expect: available,
+        ..NOTHING
+    },
+];
+
+fn step(fault: impl Fault + 'static, hold_s: f64, rest_s: f64) -> Step {
+    Step {
+        fault: Box::new(fault),
+        hold: Duration::from_secs_f64(hold_s),
+        rest: Duration::from_secs_f64(rest_s),
+    }
+}
+
+fn repeat(count: usize, step: impl Fn() -> Step) -> Vec<Step> {
+    (0..count).map(|_| step()).collect()
+}
+
+fn queue() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue::default())]
+}
+
+fn queue_and_admin() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue::default()), Box::new(Admin { operators: 4 })]
+}
+
+fn queue_and_churn() -> Vec<Box<dyn Workload>> {
+    let queue = Queue::default();
+    let churn = Churn { topic: queue.topic.clone(), members: 4 };
+    vec![Box::new(queue), Box::new(churn)]
+}
+
+/// Nothing is broken.
+fn calm() -> Expectations {
+    Expectations { faults_min: 0, write_gap_max_ms: Some(1500), ..Expectations::default() }
+}
+
+/// A majority is up all the time, and a dead leader is noticed at once.
+fn available() -> Expectations {
+    Expectations {
+        faults_min: 1,
+        ok_sends_per_fault_min: 20,
+        write_gap_max_ms: Some(3000),
+        ..Expectations::default()
+    }
+}
+
+/// A majority is up all the time, but the leader's silence must be waited for.
+fn silent_failure() -> Expectations {
+    Expectations { write_gap_max_ms: Some(6000), ..available() }
+}
+
+/// For a while nothing can be acknowledged.
+fn interrupted() -> Expectations {
+    Expectations { faults_min: 1, ok_sends_per_fault_min: 0, ..Expectations::default() }
+}

@@ -1,0 +1,301 @@
+//! Runs one drill: start, load, break, heal, drain, read everything, judge.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Drill;
+use crate::check::{self, Finding, Verdict, Violation};
+use crate::cluster::{Cluster, now_ms};
+use crate::fault::{Bite, Field};
+use crate::history::{Action, Event, Recorder, Stage};
+use crate::load::{self, Context};
+use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
+use crate::{paths, until};
+
+/// Load before the first fault, which later figures are compared with.
+const WARM_UP: Duration = Duration::from_secs(4);
+/// Load after the last.
+const COOL_DOWN: Duration = Duration::from_secs(3);
+/// For consumers to take what is left: longer than two invisible times and a long poll.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+/// For tasks of workloads to end: longer than any call they make.
+const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// Where and how a drill is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where chance begins.
+    pub seed: u64,
+    /// The run's directory; must not exist.
+    pub directory: PathBuf,
+    /// Added to the environment of each broker.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Runs `drill` and returns what came of it, with the history. An error means that the harness could
+/// not do its work; the cluster's faults are findings.
+pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<Event>)> {
+    std::fs::create_dir_all(&options.directory)?;
+    let recorder = Recorder::create(&options.directory.join("history.jsonl"))?;
+    let (started_ms, began) = (now_ms(), Instant::now());
+    let mut field = Field::start(drill, options).await?;
+    let outcome = Stages { drill, recorder: &recorder, seed: options.seed }.run(&mut field).await;
+    if let Err(error) = &outcome {
+        // What is broken in the cluster shows in the history; this says where it was given up.
+        recorder.mark("given_up");
+        eprintln!("{}: {error:#}\n{}", drill.name, field.cluster.log_tails());
+    }
+    let directory = options.directory.clone();
+    let (brokers, name_servers) = (drill.size.brokers, drill.size.name_servers);
+    read_logs(&recorder, &mut field.cluster).await?;
+    recorder.mark("end");
+    let names: Vec<String> =
+        (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
+    drop(field);
+
+    let events = recorder.events()?;
+    let mut expect = (drill.expect)();
+    expect.replicas = names.into_iter().collect();
+    let mut findings = check::all(&events, &expect);
+    if let Err(error) = outcome {
+        findings.push(not_live(format!("{error:#}")));
+    }
+    let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown);
+    let run = Run {
+        schema_version: SCHEMA_VERSION,
+        drill: drill.name.to_owned(),
+        seed: options.seed,
+        subject: subject()?,
+        started_ms,
+        duration_ms: began.elapsed().as_millis() as u64,
+        brokers,
+        name_servers,
+        flush: "sync".to_owned(),
+        verdict,
+        faults: windows(&events),
+        findings,
+        command: String::new(),
+        facts: BTreeMap::new(),
+    };
+    crate::report::write(&directory, &run, &events)?;
+    Ok((run, events))
+}
+
+struct Stages<'a> {
+    drill: &'a Drill,
+    recorder: &'a Recorder,
+    seed: u64,
+}
+
+impl Stages<'_> {
+    async fn run(&self, field: &mut Field) -> anyhow::Result<()> {
+        let workloads = (self.drill.workloads)();
+        let topics: Vec<String> = workloads.iter().flat_map(|it| it.topics()).collect();
+        let groups: Vec<String> =
+            workloads.iter().flat_map(|it| it.groups()).map(|(group, _)| group).collect();
+        field.cluster.create(&topics, &groups).await?;
+
+        self.recorder.mark("warm_up");
+        let context = Context {
+            recorder: self.recorder.clone(),
+            endpoints: field.cluster.endpoints(),
+            admin: field.cluster.admin_addresses(),
+            seed: self.seed,
+            stop: CancellationToken::new(),
+            end: CancellationToken::new(),
+        };
+        let names: Vec<String> =
+            (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
+        let nodes = names.iter().cloned().zip(field.cluster.peer_addresses()).collect();
+        let mut tasks: Vec<JoinSet<()>> =
+            workloads.iter().map(|workload| workload.start(&context)).collect();
+        tasks.push(load::observe(&context, nodes));
+        tasks.push(load::progress(&context, groups.clone()));
+        tokio::time::sleep(WARM_UP).await;
+
+        let broken = self.break_it(field).await;
+        let healed = match broken {
+            Ok(()) => self.heal(field).await,
+            Err(error) => Err(error),
+        };
+        tokio::time::sleep(COOL_DOWN).await;
+        context.stop.cancel();
+        let drained = match healed {
+            Ok(()) => self.drain(field, &groups).await,
+            Err(error) => Err(error),
+        };
+        context.end.cancel();
+        for mut tasks in tasks {
+            let ended = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(END_LIMIT, ended).await.is_err() {
+                tasks.shutdown().await;
+            }
+        }
+        drained?;
+        field.cluster.agree().await?;
+        let (peers, admins) = (field.cluster.peer_addresses(), field.cluster.admin_addresses());
+        for ((name, peer), admin) in names.iter().zip(&peers).zip(&admins) {
+            self.recorder.observe(load::status(peer).await?, Some(name.clone()));
+            load::read_everything(self.recorder, name, admin, &topics, &groups).await?;
+        }
+        Ok(())
+    }
+
+    async fn break_it(&self, field: &mut Field) -> anyhow::Result<()> {
+        self.recorder.mark("faults");
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        for mut step in (self.drill.plan)(&mut random) {
+            let fault = &mut step.fault;
+            let name = fault.name();
+            let event = |targets, stage, bite: Option<Bite>, parameters| {
+                let (bit, evidence) = match bite {
+                    Some(Bite::Bit(evidence)) => (Some(true), Some(evidence)),
+                    Some(Bite::Missed(evidence)) => (Some(false), Some(evidence)),
+                    None => (None, None),
+                };
+                let name = name.to_owned();
+                Action::Fault { name, targets, stage, bit, evidence, parameters }
+            };
+            let targets = fault.choose(field).await.with_context(|| format!("could not {name}"))?;
+            let parameters = fault.parameters();
+            let begins = event(targets.clone(), Stage::Begin, None, parameters.clone());
+            self.recorder.observe(begins, None);
+            fault.begin(field).await.with_context(|| format!("could not {name}"))?;
+            tokio::time::sleep(step.hold).await;
+            let bite = fault.end(field).await.with_context(|| format!("could not end {name}"))?;
+            self.recorder.observe(event(targets, Stage::End, Some(bite), parameters), None);
+            tokio::time::sleep(step.rest).await;
+        }
+        Ok(())
+    }
+
+    /// Everything that should run does, and has caught up.
+    async fn heal(&self, field: &mut Field) -> anyhow::Result<()> {
+        self.recorder.mark("healed");
+        field.heal().await?;
+        for broker in 0..field.cluster.size() {
+            field.cluster.caught_up(broker).await?;
+        }
+        field.cluster.ensure_alive()
+    }
+
+    async fn drain(&self, field: &Field, groups: &[String]) -> anyhow::Result<()> {
+        self.recorder.mark("drain");
+        until("consumers to take what is left", DRAIN_LIMIT, async || {
+            for group in groups {
+                let left = field.cluster.unconsumed(group).await?;
+                ensure!(left == 0, "{left} messages are not acknowledged by {group}");
+            }
+            Ok(())
+        })
+        .await?;
+        self.recorder.mark("drained");
+        Ok(())
+    }
+}
+
+/// What `raftmq log inspect` prints.
+#[derive(Deserialize)]
+struct Log {
+    entries: Vec<LogEntry>,
+}
+
+#[derive(Deserialize)]
+struct LogEntry {
+    index: u64,
+    term: u64,
+    crc32c: u32,
+}
+
+/// Stops the brokers and writes down every entry that lies in their files.
+async fn read_logs(recorder: &Recorder, cluster: &mut Cluster) -> anyhow::Result<()> {
+    for broker in 0..cluster.size() {
+        if cluster.is_up(broker) {
+            cluster.stop(broker).await.ok();
+        }
+    }
+    for broker in 0..cluster.size() {
+        let printed = Command::new(paths::binary()?)
+            .args(["log", "inspect", "--output", "json", "--data-dir"])
+            .arg(cluster.data_directory(broker))
+            .output()?;
+        // Damage at the end of the log is the node's to judge; what is readable counts.
+        let Ok(log) = serde_json::from_slice::<Log>(&printed.stdout) else { continue };
+        for entry in log.entries {
+            let LogEntry { index: log_index, term, crc32c } = entry;
+            let entry = Action::Entry { log_index, term, crc32c };
+            recorder.observe(entry, Some(cluster.name(broker).to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// The cluster did not do in time what it must be able to do once nothing is broken any more.
+fn not_live(text: String) -> Finding {
+    let violation = Violation { text, events: Vec::new() };
+    Finding {
+        checker: "liveness".to_owned(),
+        verdict: Verdict::Fail,
+        violations: vec![violation],
+        violation_count: 1,
+        note: "it did not recover in time".to_owned(),
+        figures: BTreeMap::new(),
+    }
+}
+
+/// The faults of a history, each with its begin and end.
+fn windows(events: &[Event]) -> Vec<FaultWindow> {
+    let mut windows: Vec<FaultWindow> = Vec::new();
+    for event in events {
+        let Action::Fault { name, targets, stage, bit, evidence, parameters } = &event.action
+        else {
+            continue;
+        };
+        match stage {
+            Stage::Begin => windows.push(FaultWindow {
+                name: name.clone(),
+                targets: targets.clone(),
+                parameters: parameters.clone(),
+                begin_ns: event.time_ns,
+                end_ns: u64::MAX,
+                bit: false,
+                evidence: "it was not ended".to_owned(),
+            }),
+            Stage::End => {
+                if let Some(window) = windows.last_mut() {
+                    window.end_ns = event.time_ns;
+                    window.bit = bit.unwrap_or(false);
+                    window.evidence = evidence.clone().unwrap_or_default();
+                }
+            }
+        }
+    }
+    windows
+}
+
+fn subject() -> anyhow::Result<String> {
+    let version = Command::new(paths::binary()?).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
+}
+
+/// A new directory for a run, in `runs`.
+pub fn directory(runs: &Path, drill: &str, seed: u64) -> PathBuf {
+    let mut number = 0;
+    loop {
+        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
+        let directory = runs.join(format!("{drill}-{seed}{suffix}"));
+        if !directory.exists() {
+            return directory;
+        }
+        number += 1;
+    }
+}

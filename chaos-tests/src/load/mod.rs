@@ -1,0 +1,95 @@
+//! Workloads: what applications do with a cluster while it is broken, recorded as a history.
+//!
+//! A workload names the topics and groups it needs and starts its tasks. These send until `stop`, and
+//! consume until `end`; all bounded by the request time-outs of the client.
+//!
+//! A further workload is one more file here, with a checker for what it promises.
+
+mod admin;
+mod churn;
+mod observe;
+mod queue;
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::admin::Admin;
+pub use self::churn::Churn;
+pub use self::observe::{observe, progress};
+pub(crate) use self::observe::{read_everything, status};
+pub use self::queue::Queue;
+use crate::history::Recorder;
+
+/// What the tasks of a workload are given.
+#[derive(Clone)]
+pub struct Context {
+    /// Where everything is written down.
+    pub recorder: Recorder,
+    /// Name servers, `host:port`.
+    pub endpoints: Vec<String>,
+    /// Admin services of the brokers, `host:port`.
+    pub admin: Vec<String>,
+    /// Where chance begins.
+    pub seed: u64,
+    /// No new work after this.
+    pub stop: CancellationToken,
+    /// No further consuming after this.
+    pub end: CancellationToken,
+}
+
+/// One kind of work.
+pub trait Workload: Send + Sync {
+    /// Its name, as in `chaos list`.
+    fn name(&self) -> &'static str;
+
+    /// Topics that must exist.
+    fn topics(&self) -> Vec<String>;
+
+    /// Consumer groups that must exist, each with the topic it consumes.
+    fn groups(&self) -> Vec<(String, String)>;
+
+    /// Starts it. All tasks end soon after `end` of the context.
+    fn start(&self, context: &Context) -> JoinSet<()>;
+}
+
+/// Hands out turns at a steady rate: an open loop, which does not slow down with the server.
+struct Pace {
+    begin: Instant,
+    rate_per_s: f64,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl Pace {
+    fn new(rate_per_s: f64) -> Self {
+        Self { begin: Instant::now(), rate_per_s, next: 0.into() }
+    }
+
+    /// Waits until the next turn is due, and returns its number. `None` after `stop`.
+    async fn turn(&self, stop: &CancellationToken) -> Option<u64> {
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let due = self.begin + Duration::from_secs_f64(number as f64 / self.rate_per_s);
+        tokio::select! {
+            () = stop.cancelled() => None,
+            () = tokio::time::sleep_until(due) => Some(number),
+        }
+    }
+}
+
+/// Tries `start` until it succeeds or `stop`: a client may begin in the middle of a fault.
+async fn started<T, E, F: Future<Output = Result<T, E>>>(
+    stop: &CancellationToken,
+    mut start: impl FnMut() -> F,
+) -> Option<T> {
+    loop {
+        if let Ok(client) = start().await {
+            return Some(client);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(Duration::from_millis(200)) => (),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Looks at every node while a run goes on, and at everything a node has when it is over.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use raftmq_proto::raftmq as wire;
+use raftmq_proto::raftmq::admin_client::AdminClient;
+use raftmq_proto::raftmq::peer_client::PeerClient;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Context;
+use crate::history::{Action, Recorder};
+
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const PEEK_COUNT: u32 = 100;
+/// The name under which what the leader says of offsets is written down: whoever leads answers.
+const LEADER: &str = "leader";
+
+/// Asks each node (name, peer address) about itself, until the end of the run.
+pub fn observe(context: &Context, nodes: Vec<(String, String)>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (name, address) in nodes {
+        let context = context.clone();
+        tasks.spawn(async move {
+            while !context.end.is_cancelled() {
+                if let Ok(status) = status(&address).await {
+                    context.recorder.observe(status, Some(name.clone()));
+                }
+                tokio::time::sleep(STATUS_INTERVAL).await;
+            }
+        });
+    }
+    tasks
+}
+
+/// Asks how far `groups` are, by the leader's word, until the end of the run.
+pub fn progress(context: &Context, groups: Vec<String>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let context = context.clone();
+    tasks.spawn(async move {
+        let mut asked = 0;
+        while !context.end.is_cancelled() {
+            for group in &groups {
+                // Each time another node, which relays to the leader.
+                asked += 1;
+                let address = &context.admin[asked % context.admin.len()];
+                if let Ok(described) = describe_group(address, group, false).await {
+                    record_progress(&context.recorder, group, described, LEADER);
+                }
+            }
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
+        }
+    });
+    tasks
+}
+
+/// Writes down the state of one node, as it says itself.
+pub(crate) async fn status(peer_address: &str) -> anyhow::Result<Action> {
+    let channel = channel(peer_address, TIMEOUT)?;
+    let asked = PeerClient::new(channel).node_status(wire::NodeStatusRequest {}).await?;
+    let status = asked.into_inner();
+    Ok(Action::Status {
+        term: status.term,
+        role: status.role,
+        leader_id: status.leader_id,
+        commit_index: status.commit_index,
+        applied_index: status.applied_index,
+        state_hash: status.state_hash,
+    })
+}
+
+/// Writes down everything that the node `name` itself has of `topics`, and how far it knows `groups`.
+pub(crate) async fn read_everything(
+    recorder: &Recorder,
+    name: &str,
+    admin_address: &str,
+    topics: &[String],
+    groups: &[String],
+) -> anyhow::Result<()> {
+    for topic in topics {
+        read_topic(recorder, name, admin_address, topic)
+            .await
+            .with_context(|| format!("could not read {topic} at {name}"))?;
+    }
+    for group in groups {
+        let described = describe_group(admin_address, group, true).await?;
+        record_progress(recorder, group, described, name);
+    }
+    Ok(())
+}
+
+async fn read_topic(
+    recorder: &Recorder,
+    name: &str,
+    admin_address: &str,
+    topic: &str,
+) -> anyhow::Result<()> {
+    let mut node = AdminClient::new(channel(admin_address, READ_TIMEOUT)?);
+    let request = wire::DescribeTopicRequest { name: topic.to_owned(), this_node: true };
+    for queue in node.describe_topic(request).await?.into_inner().queues {
+        let mut next = queue.min_offset;
+        while next < queue.max_offset {
+            let request = wire::PeekMessagesRequest {
+                topic: topic.to_owned(),
+                queue_id: Some(queue.queue_id),
+                offset: Some(next),
+                count: PEEK_COUNT,
+                this_node: true,
+            };
+            let messages = node.peek_messages(request).await?.into_inner().messages;
+            ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
+            for message in messages {
+                let properties = message.system_properties.unwrap_or_default();
+                let offset = properties.queue_offset.unwrap_or_default() as u64;
+                ensure!(offset == next, "queue {}: {offset} where {next} belongs", queue.queue_id);
+                let stored = Action::Stored {
+                    topic: topic.to_owned(),
+                    queue_id: queue.queue_id,
+                    offset,
+                    value: String::from_utf8_lossy(&message.body).trim_end().to_owned(),
+                    message_id: properties.message_id,
+                };
+                recorder.observe(stored, Some(name.to_owned()));
+                next += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn describe_group(
+    admin_address: &str,
+    group: &str,
+    this_node: bool,
+) -> anyhow::Result<wire::DescribeGroupResponse> {
+    let mut node = AdminClient::new(channel(admin_address, TIMEOUT)?);
+    let request = wire::DescribeGroupRequest { name: group.to_owned(), this_node };
+    Ok(node.describe_group(request).await?.into_inner())
+}
+
+fn record_progress(
+    recorder: &Recorder,
+    group: &str,
+    described: wire::DescribeGroupResponse,
+    node: &str,
+) {
+    for queue in described.progress {
+        let progress = Action::Progress {
+            group: group.to_owned(),
+            topic: queue.topic,
+            queue_id: queue.queue_id,
+            commit_offset: queue.commit_offset,
+            next_offset: queue.next_offset,
+            min_offset: queue.min_offset,
+            max_offset: queue.max_offset,
+        };
+        recorder.observe(progress, Some(node.to_owned()));
+    }
+}
+
+fn channel(address: &str, timeout: Duration) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.connect_timeout(timeout).timeout(timeout).connect_lazy())
+}
