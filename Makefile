@@ -1,5 +1,6 @@
 # make run       install what is missing, build in release mode, start a three-node cluster here
 # make test      every check: format, lints, unit, property, integration, official clients, failover
+# make chaos-ci  every failure drill once; needs root for networks and power cuts
 # make bench     measure, and write the table in docs/performance.md
 # make k8s-test  install into a real Kubernetes, kill and roll it under load (needs root, K8S_LAB)
 
@@ -8,7 +9,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/raftmq/target
 CARGO := cargo
 
-.PHONY: run test setup check unit clients manifests bench k8s-test dashboards
+.PHONY: run test setup check unit clients chaos chaos-ci manifests bench k8s-test dashboards
 
 setup:
 	@./setup
@@ -30,6 +31,18 @@ clients: setup
 	$(CARGO) build --locked -p raftmq
 	$(CARGO) test --locked -p raftmq-chaos-tests
 
+# Failure drills with real processes: the quick ones.
+chaos: setup
+	$(CARGO) build --locked -p raftmq -p raftmq-chaos-tests
+	rm -rf $(CARGO_TARGET_DIR)/chaos/runs
+	$(CARGO_TARGET_DIR)/debug/chaos --runs $(CARGO_TARGET_DIR)/chaos/runs suite smoke --budget 10m
+
+# Each drill once, in release mode; counted in the ledger.
+chaos-ci: setup
+	$(CARGO) build --release --locked -p raftmq -p raftmq-chaos-tests
+	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/runs \
+		--ledger chaos-tests/ledger.jsonl suite ci --budget 60m --seed $(or $(SEED),1)
+
 manifests:
 	deploy/check.sh
 
@@ -37,7 +50,7 @@ dashboards: setup
 	$(CARGO) build --locked -p raftmq
 	grafana/check.sh
 
-test: check unit manifests clients dashboards
+test: check unit manifests clients chaos dashboards
 
 bench: setup
 	$(CARGO) build --release --locked -p raftmq

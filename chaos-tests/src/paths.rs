@@ -23,7 +23,8 @@ pub fn scratch(name: &str) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// The `raftmq` binary: `RAFTMQ_BIN`, or built here, in release mode if `RAFTMQ_PROFILE=release`.
+/// The `raftmq` binary: `RAFTMQ_BIN`, the one beside this program, or built here, in release mode if
+/// `RAFTMQ_PROFILE=release`.
 pub fn binary() -> anyhow::Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = BINARY.get_or_init(|| find_binary().map_err(|error| format!("{error:#}")));
@@ -33,6 +34,12 @@ pub fn binary() -> anyhow::Result<&'static Path> {
 fn find_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("RAFTMQ_BIN") {
         return Ok(path.into());
+    }
+    // The chaos binary is installed beside it; tests lie elsewhere.
+    let own = std::env::current_exe()?;
+    let beside = own.with_file_name("raftmq");
+    if own.file_name().is_some_and(|name| name == "chaos") && beside.exists() {
+        return Ok(beside);
     }
     let profile = match std::env::var("RAFTMQ_PROFILE").as_deref() {
         Ok("release") => "release",

@@ -1,6 +1,7 @@
 //! The verbs of the binary, one file each.
 
 pub mod broker;
+pub mod chaos;
 pub mod cluster;
 pub mod dev;
 pub mod group;

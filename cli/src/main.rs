@@ -54,6 +54,7 @@ enum Command {
     Message(commands::message::MessageArgs),
     Cluster(commands::cluster::ClusterArgs),
     Log(commands::log::LogArgs),
+    Chaos(commands::chaos::ChaosArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -88,6 +89,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Message(args) => Box::pin(commands::message::run(args)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args)).await,
         Command::Log(args) => commands::log::run(args),
+        Command::Chaos(args) => commands::chaos::run(args),
         Command::Bench(args) => Box::pin(bench::run(args)).await,
     }
 }

@@ -9,6 +9,7 @@ use raftmq_proto::v2::Resource;
 use raftmq_proto::v2::Settings;
 
 use super::CallError;
+use super::Outcome;
 use super::Route;
 use super::identity::Identity;
 use super::link::Link;
@@ -82,7 +83,8 @@ impl Links {
 /// everywhere, be it a refusal.
 ///
 /// # Errors
-/// That refusal, or the last server's error when none answers.
+/// That refusal, or the last server's error when none answers; but the first error after which the
+/// call may have taken effect, if there was one: what follows it does not take it back.
 pub(crate) async fn first_answer<T, Fut>(
     links: impl IntoIterator<Item = Link>,
     call: impl Fn(Link) -> Fut,
@@ -92,9 +94,16 @@ where
 {
     let mut failure = CallError::NoAddress;
     for link in links {
-        match call(link).await {
-            Err(error) if error.is_worth_retrying() => failure = error,
-            answer => return answer,
+        let error = match call(link).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let final_answer = !error.is_worth_retrying();
+        if failure.outcome() == Outcome::NotDone {
+            failure = error;
+        }
+        if final_answer {
+            break;
         }
     }
     Err(failure)
