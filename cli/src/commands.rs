@@ -6,6 +6,8 @@ pub mod dev;
 pub mod group;
 pub mod message;
 pub mod namesrv;
+#[cfg(feature = "planted-bugs")]
+pub mod planted_bugs;
 pub mod topic;
 
 use clap::Args;

@@ -54,6 +54,8 @@ enum Command {
     Message(commands::message::MessageArgs),
     Cluster(commands::cluster::ClusterArgs),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "planted-bugs")]
+    PlantedBugs(commands::planted_bugs::PlantedBugsArgs),
 }
 
 impl Command {
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(command: Command) -> Result<(), Failure> {
+    #[cfg(feature = "planted-bugs")]
+    raftmq_raft_store::planted::active().map_err(Failure::usage)?;
     match command {
         Command::Dev(args) => Box::pin(commands::dev::run(args)).await,
         Command::Namesrv(args) => Box::pin(commands::namesrv::run(args)).await,
@@ -87,6 +91,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Message(args) => Box::pin(commands::message::run(args)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        #[cfg(feature = "planted-bugs")]
+        Command::PlantedBugs(args) => commands::planted_bugs::run(args),
     }
 }
 
