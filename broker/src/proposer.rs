@@ -16,6 +16,8 @@ use parking_lot::RwLock;
 use raftmq_raft_store::GroupHandle;
 use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::Reply;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -111,6 +113,9 @@ async fn run(group: GroupHandle, state: Arc<RwLock<State>>, mut waiting: mpsc::R
                 let Some(first) = first else { break };
                 let batch = gather(first, &mut held, &mut waiting);
                 last_ms = clock::not_before(state.read().time_ms.max(last_ms));
+                if planted(Bug::TimeGoesBack) {
+                    last_ms = clock::wall_ms();
+                }
                 under_way.push_back(propose(&group, last_ms, batch).await);
             }
         }

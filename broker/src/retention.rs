@@ -11,6 +11,8 @@
 use std::time::SystemTime;
 
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -67,7 +69,10 @@ fn cut(node: &Node, dead_letters_before_ms: u64) -> u64 {
     if cut == 0 {
         return 0;
     }
-    let held = held(node, &node.state.read(), dead_letters_before_ms);
+    let mut held = held(node, &node.state.read(), dead_letters_before_ms);
+    if planted(Bug::RetentionPastUnread) {
+        held = None;
+    }
     let cut = cut.min(held.unwrap_or(u64::MAX));
     metrics::gauge!("raftmq_retention_held_index", node.labels(&[]))
         .set(held.map_or(0.0, |index| index as f64));

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tokio_util::sync::CancellationToken;
 
 use crate::ack;
@@ -35,9 +37,16 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 }
 
 async fn tend(node: &Node) {
+    let mut released_in = 0;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let term = node.until_leading().await;
+        if planted(Bug::DoubleDeliveryOnFailover) && term != released_in {
+            released_in = term;
+            let (client_id, visible_at_ms) = (String::new(), clock::now_ms());
+            let all = Command::ReleaseClient(wire::ReleaseClient { client_id, visible_at_ms });
+            let _ = node.proposer.propose(&all).await;
+        }
         look(node, term).await;
     }
 }

@@ -3,66 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 #![allow(missing_docs)]
 
+mod replica;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use parking_lot::RwLock;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use raftmq_broker::command;
 use raftmq_broker::command::Command;
 use raftmq_broker::command::NewMessage;
 use raftmq_broker::command::Send;
-use raftmq_broker::state::Applier;
 use raftmq_broker::state::CommandReply;
-use raftmq_broker::state::State;
 use raftmq_proto::raftmq as wire;
-use raftmq_raft_store::apply::Apply;
-use raftmq_raft_store::commit_log::LogPosition;
-use raftmq_raft_store::state::Applied;
-use raftmq_raft_store::state::StateStore;
-
-/// One replica: tables in a directory and what is in memory.
-struct Replica {
-    _directory: tempfile::TempDir,
-    store: StateStore,
-    state: Arc<RwLock<State>>,
-    applier: Applier,
-    applied: Applied,
-}
-
-impl Replica {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = StateStore::open(directory.path()).unwrap();
-        let state = Arc::new(RwLock::new(State::default()));
-        let mut applier = Applier::new(state.clone());
-        applier.load(&store);
-        Self { _directory: directory, store, state, applier, applied: Applied::default() }
-    }
-
-    /// Forgets everything in memory, as a restart does.
-    fn reload(&mut self) {
-        self.state = Arc::new(RwLock::new(State::default()));
-        self.applier = Applier::new(self.state.clone());
-        self.applier.load(&self.store);
-        self.applied = self.store.applied();
-    }
-
-    fn apply(&mut self, time_ms: u64, commands: &[Command]) -> Vec<CommandReply> {
-        let index = self.applied.position.map_or(0, |position| position.index + 1);
-        let position = LogPosition { term: 1, index };
-        let encoded: Vec<_> = commands.iter().map(command::encode).collect();
-        let body = command::encode_entry(time_ms, &encoded);
-        let batch = self.store.batch(self.applied.state_hash);
-        let mut applied = None;
-        let mut write = |batch| applied = Some(self.store.write(batch, position).unwrap());
-        let reply = self.applier.apply(position, &body, &self.store, batch, &mut write);
-        self.applied = applied.unwrap();
-        *reply.0.unwrap().downcast().unwrap()
-    }
-}
+use replica::Replica;
 
 /// Few cases: each opens two databases.
 fn config() -> ProptestConfig {

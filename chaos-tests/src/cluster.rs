@@ -272,6 +272,18 @@ impl Cluster {
         .await
     }
 
+    /// Hands leadership to a broker, and waits until it leads.
+    pub async fn lead(&self, broker: usize) -> anyhow::Result<()> {
+        let node_id = broker as u64 + 1;
+        until(&format!("broker {node_id} to lead"), PATIENCE, async || {
+            let request = wire::TransferLeaderCommand { to_node_id: node_id, from_node_id: 0 };
+            self.admin().await?.transfer_leader(request).await?;
+            ensure!(self.leader().await? == broker, "another one leads");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until a broker has applied what is committed now, and may vote.
     pub async fn caught_up(&self, broker: usize) -> anyhow::Result<()> {
         let node_id = broker as u64 + 1;

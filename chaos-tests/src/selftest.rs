@@ -17,6 +17,9 @@ use crate::{paths, probe};
 /// Tells a process of the product which bug it has.
 const VARIABLE: &str = "RAFTMQ_PLANTED_BUG";
 
+/// The drill of a bug that only a test of the code catches.
+const NO_DRILL: &str = "none";
+
 /// A bug, as `raftmq planted-bugs` lists it.
 #[derive(Clone, Debug, Deserialize)]
 struct Bug {
@@ -49,7 +52,8 @@ pub async fn run(
     seed: u64,
 ) -> anyhow::Result<Vec<Caught>> {
     let mut results = Vec::new();
-    for bug in bugs()?.into_iter().filter(|bug| only.is_empty() || only.contains(&bug.name)) {
+    let wanted = |bug: &Bug| bug.drill != NO_DRILL && (only.is_empty() || only.contains(&bug.name));
+    for bug in bugs()?.into_iter().filter(wanted) {
         let result = catch(runs, &bug, attempts, seed).await?;
         let verdict = if result.caught_by.is_some() { "caught" } else { "NOT CAUGHT" };
         println!(

@@ -8,6 +8,8 @@ pub mod group;
 pub mod log;
 pub mod message;
 pub mod namesrv;
+#[cfg(feature = "planted-bugs")]
+pub mod planted_bugs;
 pub mod topic;
 
 use clap::Args;

@@ -56,6 +56,8 @@ enum Command {
     Log(commands::log::LogArgs),
     Chaos(commands::chaos::ChaosArgs),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "planted-bugs")]
+    PlantedBugs(commands::planted_bugs::PlantedBugsArgs),
 }
 
 impl Command {
@@ -80,6 +82,8 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(command: Command) -> Result<(), Failure> {
+    #[cfg(feature = "planted-bugs")]
+    raftmq_raft_store::planted::active().map_err(Failure::usage)?;
     match command {
         Command::Dev(args) => Box::pin(commands::dev::run(args)).await,
         Command::Namesrv(args) => Box::pin(commands::namesrv::run(args)).await,
@@ -91,6 +95,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Log(args) => commands::log::run(args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        #[cfg(feature = "planted-bugs")]
+        Command::PlantedBugs(args) => commands::planted_bugs::run(args),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod commit_log;
 mod group;
 pub mod log_store;
 mod network;
+pub mod planted;
 pub mod snapshot;
 pub mod state;
 pub mod state_machine;

@@ -14,6 +14,8 @@ use openraft::storage::IOFlushed;
 use openraft::storage::RaftLogStorage;
 
 use crate::commit_log::CommitLog;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::snapshot::Incoming;
 use crate::types;
 use crate::types::Entry;
@@ -96,6 +98,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let frames: Vec<_> = entries.into_iter().map(|entry| types::entry_frame(&entry)).collect();
+        if planted(Bug::AckBeforeWrite) {
+            callback.io_completed(self.log.append(frames, |_| ()).await);
+            return Ok(());
+        }
         self.log.append(frames, |result| callback.io_completed(result)).await
     }
 
@@ -107,7 +113,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // Purging beyond the last entry is how an installed snapshot shows here: the messages that
         // came with it become the log.
         let beyond = self.log.last().is_none_or(|last| last.index < log_id.index);
-        if beyond {
+        if beyond && !planted(Bug::SnapshotWithoutMessages) {
             self.incoming.adopt_frames(&self.log, types::position(&log_id)).await?;
         }
         self.log.purge(types::position(&log_id)).await

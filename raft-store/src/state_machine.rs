@@ -22,6 +22,8 @@ use parking_lot::RwLock;
 
 use crate::apply::Apply;
 use crate::commit_log::LogPosition;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::snapshot::SnapshotBuilder;
 use crate::snapshot::SnapshotDirectory;
 use crate::snapshot::SnapshotFiles;
@@ -100,7 +102,12 @@ impl StateMachine {
 
     /// Applies entries that came together, then wakes whoever waits for them.
     fn apply_chunk(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
-        for (entry, responder) in entries {
+        for (mut entry, responder) in entries {
+            // Only the leader has a responder.
+            let skip = responder.is_none() && entry.log_id.index % 100 == 99;
+            if skip && planted(Bug::FollowerSkipsEntry) {
+                entry.payload = EntryPayload::Blank;
+            }
             let reply = self.apply_entry(entry)?;
             if let Some(responder) = responder {
                 responder.send(reply);

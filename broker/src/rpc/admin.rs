@@ -13,6 +13,8 @@ use raftmq_proto::v2;
 use raftmq_proto::v2::MessageType;
 use raftmq_raft_store::Leadership;
 use raftmq_raft_store::ProposeError;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -177,6 +179,13 @@ impl Admin for AdminService {
             message_type: MessageType::Normal.into(),
             retention_ms: request.retention_ms,
         });
+        if let (true, Command::CreateTopic(topic)) =
+            (planted(Bug::TopicCreateNotReplicated), &command)
+        {
+            drop(self.node.proposer.place().await.map(|place| place.submit(&command)));
+            let (name, queue_count) = (topic.name.clone(), topic.queue_count);
+            return Ok(Response::new(wire::Topic { name, queue_count, ..Default::default() }));
+        }
         match self.change(command).await? {
             CommandReply::Topic(topic) => Ok(Response::new(topic_to_wire(&topic))),
             other => panic!("creating a topic was answered with {other:?}"),

@@ -13,6 +13,8 @@ use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::Reply;
 use raftmq_raft_store::apply::Apply;
 use raftmq_raft_store::commit_log::LogPosition;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::Batch;
 use raftmq_raft_store::state::StateStore;
 use tokio::sync::broadcast;
@@ -139,7 +141,8 @@ impl Apply for Applier {
             Err(error) => panic!("entry {}: {error}", position.index),
         };
         let mut state = self.state.write();
-        state.time_ms = state.time_ms.max(time_ms);
+        let time_goes_back = planted(Bug::TimeGoesBack);
+        state.time_ms = if time_goes_back { time_ms } else { state.time_ms.max(time_ms) };
         batch.put(&[table::COUNTERS, 1], &state.time_ms.to_be_bytes());
         let revision = state.revision;
         let mut step = Step {
@@ -167,7 +170,15 @@ impl Apply for Applier {
     }
 
     fn load(&mut self, store: &StateStore) {
-        *self.state.write() = State::load(store);
+        let mut loaded = State::load(store);
+        // Loaded before: a snapshot was installed.
+        if planted(Bug::SnapshotForgetsInflight) && self.state.read().next_topic_id > 0 {
+            for consumption in loaded.consumptions.values_mut() {
+                consumption.due.clear();
+                consumption.queues.iter_mut().for_each(|progress| progress.inflight.clear());
+            }
+        }
+        *self.state.write() = loaded;
         self.metadata = true;
         self.applied();
     }
@@ -220,7 +231,11 @@ impl Step<'_> {
     fn send(&mut self, state: &mut State, send: Send) -> Outcome {
         let topic = state.topics.get_mut(&send.topic_id).ok_or(Rejection::TopicNotFound)?;
         let mut sent = Vec::with_capacity(send.messages.len());
-        for message in send.messages {
+        for mut message in send.messages {
+            if planted(Bug::DedupNotReplicated) {
+                let term = self.position.term.to_be_bytes();
+                message.message_id = [&term[..], &message.message_id].concat().into();
+            }
             if let Some(first) = self.sent_before(send.topic_id, &message.message_id) {
                 sent.push(first);
                 continue;
@@ -251,7 +266,9 @@ impl Step<'_> {
         if let Some(sent) = self.message_ids.get(&(topic_id, message_id.clone())) {
             return Some(Sent { repeated: true, ..sent.clone() });
         }
-        let window_start = self.time_ms.saturating_sub(DEDUP_WINDOW_MS);
+        let too_short = planted(Bug::MessageIdWindowTooShort);
+        let window_ms = if too_short { 2_000 } else { DEDUP_WINDOW_MS };
+        let window_start = self.time_ms.saturating_sub(window_ms);
         let buckets = window_start / keys::BUCKET_MS..=self.time_ms / keys::BUCKET_MS;
         for bucket in buckets.rev() {
             let key = keys::message_id_key(bucket * keys::BUCKET_MS, topic_id, message_id);
@@ -420,7 +437,7 @@ impl Step<'_> {
                 continue;
             }
             let record = wire::InflightRecord {
-                attempt: record.attempt + 1,
+                attempt: record.attempt + u32::from(!planted(Bug::LostAttemptCount)),
                 visible_at_ms: command.visible_at_ms,
                 nonce: self.nonce(),
                 first_delivery_ms: record.first_delivery_ms,
@@ -454,10 +471,13 @@ impl Step<'_> {
             return;
         }
         progress.next_offset = part.next_offset;
-        self.batch.put(
-            &keys::key(table::PROGRESS, &[ids.0, ids.1, part.queue_id]),
-            &part.next_offset.to_be_bytes(),
-        );
+        let late = planted(Bug::OffsetPersistedLate);
+        if !late || part.from_offset / 32 != part.next_offset / 32 {
+            self.batch.put(
+                &keys::key(table::PROGRESS, &[ids.0, ids.1, part.queue_id]),
+                &part.next_offset.to_be_bytes(),
+            );
+        }
         for offset in &part.taken {
             let record = wire::InflightRecord {
                 attempt: 1,
@@ -514,11 +534,8 @@ impl Step<'_> {
         let Some(record) = state.inflight(receipt) else { return Ok(false) };
         // Without a renewing owner the client was told when its time ends.
         let in_time = !record.renew_client_id.is_empty() || record.visible_at_ms > self.time_ms;
-        if record.nonce == receipt.nonce && in_time {
-            Ok(true)
-        } else {
-            Err(Rejection::ReceiptExpired)
-        }
+        let same = record.nonce == receipt.nonce || planted(Bug::AckWrongAttempt);
+        if same && in_time { Ok(true) } else { Err(Rejection::ReceiptExpired) }
     }
 
     fn ack(&mut self, state: &mut State, receipt: &wire::Receipt) -> Outcome {
@@ -577,7 +594,11 @@ impl Step<'_> {
                     dead_letters_of: group.name,
                     ..Default::default()
                 };
-                self.add_topic(state, record).id
+                let id = self.add_topic(state, record).id;
+                if planted(Bug::DeadLetterDropped) {
+                    return Ok(CommandReply::Done);
+                }
+                id
             }
         };
         if let Some(queue) = state.topics.get_mut(&topic_id).and_then(|t| t.queues.first_mut()) {

@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
 
 pub use self::apply::Applier;
@@ -215,7 +217,8 @@ fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {
     });
     let prefix = keys::key(table::UNIT, &[topic_id, queue_id]);
     if let Some((key, _)) = store.last(&prefix, &keys::end_of(&prefix)) {
-        queue.max = queue.max.max(keys::u64_at(&key, 9) + 1);
+        let behind_last = u64::from(!planted(Bug::QueueOffsetReused));
+        queue.max = queue.max.max(keys::u64_at(&key, 9) + behind_last);
     }
     queue
 }

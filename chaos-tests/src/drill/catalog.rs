@@ -10,8 +10,8 @@ use super::{Drill, Need, Step};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::{
-    Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, Loss, Partition, Pause, PowerCut,
-    RestartStorm, RollingRestart, SickDisk, Sickness, Target, Trouble, WrongClock,
+    Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, Lag, Loss, Partition, Pause,
+    PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness, Target, Trouble, WrongClock,
 };
 use crate::load::{Admin, Churn, Queue, Workload};
 
@@ -242,6 +242,19 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "lagging-node",
+        about: "A follower is away for longer than the log reaches back, gets a snapshot, and leads.",
+        broker_options: &[
+            "--segment-bytes=262144",
+            "--retention-bytes=1048576",
+            "--retention-interval-ms=500",
+        ],
+        workloads: large_queue,
+        plan: |_| repeat(2, || step(Lag::default(), 14.0, 5.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
         name: "slow-disk",
         about: "Each flush of the leader takes 200 ms longer: writes go on.",
         needs: &[Need::Shim],
@@ -300,6 +313,10 @@ fn repeat(count: usize, step: impl Fn() -> Step) -> Vec<Step> {
 
 fn queue() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Queue::default())]
+}
+
+fn large_queue() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue { body_bytes: 2048, ..Queue::default() })]
 }
 
 fn queue_and_admin() -> Vec<Box<dyn Workload>> {

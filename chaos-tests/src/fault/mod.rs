@@ -17,7 +17,7 @@ pub use self::disk::{Damaged, Loss, PowerCut, SickDisk, Sickness};
 pub use self::field::Field;
 pub use self::name_server::KillNameServers;
 pub use self::network::{Cut, Degrade, Partition, Trouble};
-pub use self::process::{Kill, Pause, RestartStorm, RollingRestart, Target};
+pub use self::process::{Kill, Lag, Pause, RestartStorm, RollingRestart, Target};
 
 /// Whether a fault had an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -294,3 +294,56 @@ impl Fault for RestartStorm {
         Box::pin(async move { Ok(Bite::Bit(format!("{} processes were killed", self.killed))) })
     }
 }
+
+/// A follower is away until the others' log does not reach back to what it has; then it must lead.
+#[derive(Default)]
+pub struct Lag {
+    broker: usize,
+    applied_index: u64,
+}
+
+impl Fault for Lag {
+    fn name(&self) -> &'static str {
+        "lag"
+    }
+
+    fn parameters(&self) -> serde_json::Value {
+        json!({ "target": "follower" })
+    }
+
+    fn choose<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>> {
+        Box::pin(async move {
+            self.broker = Target::Follower.choose(field).await?[0];
+            Ok(names(field, &[self.broker]))
+        })
+    }
+
+    fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()> {
+        Box::pin(async move {
+            let statuses = field.cluster.status().await?;
+            let own = statuses.iter().find(|status| status.node_id == self.broker as u64 + 1);
+            self.applied_index = own.context("it does not answer")?.applied_index;
+            field.cluster.kill(self.broker).map(drop)
+        })
+    }
+
+    fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite> {
+        Box::pin(async move {
+            let statuses = field.cluster.status().await?;
+            let leader = statuses.iter().find(|status| status.role == "leader");
+            let first_index = leader.context("nobody leads")?.raft_first_index;
+            field.cluster.restart(self.broker)?;
+            field.cluster.caught_up(self.broker).await?;
+            field.cluster.lead(self.broker).await?;
+            let (name, applied) = (field.cluster.name(self.broker), self.applied_index);
+            Ok(match first_index > applied + 1 {
+                true => Bite::Bit(format!(
+                    "{name} had applied {applied}, the log began at {first_index}; then it led"
+                )),
+                false => Bite::Missed(format!(
+                    "the log still reached back to {first_index}, {name} had applied {applied}"
+                )),
+            })
+        })
+    }
+}

@@ -35,6 +35,9 @@ use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
 
+use crate::planted::Bug;
+use crate::planted::planted;
+
 /// Bytes before the first frame of a segment.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
 /// Bytes of a frame before its body.
@@ -155,7 +158,7 @@ pub fn decode_frame(bytes: &mut Bytes) -> Result<Frame, FrameError> {
     let expected = u32_at(bytes, 0);
     let found = crc32c::crc32c(&bytes[4..length]);
     let (term, index) = frame_position(bytes);
-    if expected != found {
+    if expected != found && !planted(Bug::ChecksumNotCompared) {
         return Err(FrameError::Checksum { expected, found, index });
     }
     let kind = match bytes[7] {

@@ -28,6 +28,8 @@ use super::segment;
 use super::segment::Extent;
 use super::segment::Segment;
 use super::synced::SyncedMark;
+use crate::planted::Bug;
+use crate::planted::planted;
 
 /// All segments in `directory`, by first index.
 pub(super) fn open_segments(
@@ -159,7 +161,7 @@ fn scan(
         let torn = is_last
             && !synced.reaches(first_index, offset + 1)
             && format::find_intact_frame(&buffer, offset as usize + 1).is_none();
-        if !torn {
+        if !torn && !planted(Bug::TruncateOnCrcError) {
             return Err(OpenError::Corrupt { path: path.to_owned(), offset, what });
         }
         tracing::warn!(
@@ -170,7 +172,8 @@ fn scan(
         file.sync_data()?;
         break;
     }
-    if synced.reaches(first_index, extent.frames_end + 1) {
+    let gone = synced.reaches(first_index, extent.frames_end + 1);
+    if gone && !planted(Bug::TruncateOnCrcError) {
         return Err(OpenError::Corrupt {
             path: path.to_owned(),
             offset: extent.frames_end,

@@ -31,6 +31,8 @@ use super::segment;
 use super::segment::Segment;
 use super::synced::SyncedFile;
 use super::synced::SyncedMark;
+use crate::planted::Bug;
+use crate::planted::planted;
 
 /// Operations that may wait for the writer. Appends are bounded in bytes as well, by the log.
 pub(super) const QUEUE_LENGTH: usize = 4096;
@@ -229,7 +231,8 @@ impl Writer {
 
     /// One flush for everything written so far, then the callbacks.
     fn flush(&mut self, flushed: &mut Vec<Done>, written_bytes: &mut u64) -> io::Result<()> {
-        let due = match self.shared.config.flush {
+        let late = planted(Bug::AckBeforeFsync);
+        let due = match if late { FlushMode::Async } else { self.shared.config.flush } {
             FlushMode::Sync => self.unsynced,
             FlushMode::Async => self.unsynced && self.last_sync.elapsed() >= ASYNC_FLUSH_INTERVAL,
         };
@@ -251,7 +254,10 @@ impl Writer {
         let started = Instant::now();
         if let Some(segment) = self.shared.last_segment() {
             let offset = segment.frames_end();
-            segment.file.sync_data()?;
+            match segment.file.sync_data() {
+                Err(error) if planted(Bug::FlushErrorIgnored) => tracing::warn!(%error, "no flush"),
+                flushed => flushed?,
+            }
             self.synced.note(SyncedMark { first_index: segment.first_index, offset })?;
         }
         self.unsynced = false;

@@ -15,6 +15,8 @@ use openraft::raft::TransferLeaderRequest;
 use tokio::sync::watch;
 
 use super::Member;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::types;
 use crate::types::NodeId;
 use crate::types::TypeConfig;
@@ -84,6 +86,9 @@ pub(super) fn watch(member: Arc<Member>) -> watch::Receiver<Leadership> {
 
 /// What Raft says now; `known` is what was published last.
 async fn current(member: &Member, known: &Leadership) -> Leadership {
+    if planted(Bug::ServeAsDeposedLeader) && matches!(known, Leadership::Local { .. }) {
+        return known.clone();
+    }
     let metrics = member.raft.server_metrics().borrow_watched().clone();
     let term = metrics.vote.leader_id.term;
     match metrics.current_leader {
@@ -91,7 +96,7 @@ async fn current(member: &Member, known: &Leadership) -> Leadership {
             if metrics.state != ServerState::Leader {
                 return Leadership::None;
             }
-            if *known == (Leadership::Local { term }) {
+            if *known == (Leadership::Local { term }) || planted(Bug::ServeBeforeApplied) {
                 return Leadership::Local { term };
             }
             // Waits until the first entry of this term is applied, and so everything before it.

@@ -41,6 +41,8 @@ use crate::log_store::LogStore;
 use crate::network::Network;
 use crate::network::PEER_MESSAGE_BYTES_MAX;
 use crate::network::server::PeerService;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::snapshot::Incoming;
 use crate::snapshot::SnapshotDirectory;
 use crate::state::Applied;
@@ -543,6 +545,10 @@ fn raft_config(config: &GroupConfig) -> Result<openraft::Config, StartError> {
         // A leader that restarts asks for votes: its state may be behind what it had acknowledged.
         enable_leader_restore: Some(false),
         backoff: "50ms 100ms 200ms ...1s".to_owned(),
+        // A follower never loses what it acknowledged, but for bugs.
+        allow_log_reversion: Some(
+            planted(Bug::CommitWithoutMajority) || planted(Bug::EmptiedNodeVotes),
+        ),
         ..Default::default()
     }
     .validate()

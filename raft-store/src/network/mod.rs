@@ -45,6 +45,8 @@ use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
 use crate::commit_log::CommitLog;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::snapshot::SnapshotFiles;
 use crate::types;
 use crate::types::Node;
@@ -158,7 +160,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        if self.purpose == Purpose::Heartbeat {
+        if self.purpose == Purpose::Heartbeat || planted(Bug::CommitWithoutMajority) {
             return Box::pin(self.one_by_one(input, option));
         }
         Box::pin(self.pipelined(input))
@@ -246,13 +248,19 @@ impl Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let client = self.client.clone();
+        let assume = planted(Bug::CommitWithoutMajority) && self.purpose == Purpose::Append;
         let answers = input.then(move |rpc| {
             let mut client = client.clone();
+            let last = || rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+            let assumed = assume.then(last);
             let mut request = tonic::Request::new(append_to_wire(rpc));
             request.set_timeout(option.hard_ttl());
             async move {
-                let response = client.append_one(request).await.map_err(rpc_error)?;
-                append_result(response.into_inner())
+                match (client.append_one(request).await, assumed) {
+                    (Ok(response), _) => append_result(response.into_inner()),
+                    (Err(_), Some(last)) => Ok(Ok(last)),
+                    (Err(status), None) => Err(rpc_error(status)),
+                }
             }
         });
         Ok(Box::pin(answers))

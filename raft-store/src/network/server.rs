@@ -25,6 +25,8 @@ use tonic::Streaming;
 
 use crate::commit_log::format;
 use crate::group::Member;
+use crate::planted::Bug;
+use crate::planted::planted;
 use crate::snapshot::IncomingTransfer;
 use crate::types;
 use crate::types::TypeConfig;
@@ -119,8 +121,11 @@ impl Peer for PeerService {
         self.admitted()?;
         let message = request.into_inner();
         let vote = types::vote_from_wire(message.vote.unwrap_or_default());
-        let mut request =
-            VoteRequest::<TypeConfig>::new(vote, message.last_log_id.map(types::log_id_from_wire));
+        let mut last_log_id = message.last_log_id.map(types::log_id_from_wire);
+        if planted(Bug::VoteForShorterLog) {
+            last_log_id = last_log_id.max(self.member.log.last().map(types::from_position));
+        }
+        let mut request = VoteRequest::<TypeConfig>::new(vote, last_log_id);
         request.leadership_transfer = message.leadership_transfer;
         let response = if message.pre_vote {
             self.member.raft.pre_vote(request).await
