@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
 
-/// Cargo's target directory: this test lies in `<target>/<profile>/deps`.
+/// Cargo's target directory, which this program or test lies in. A program that was installed
+/// elsewhere has a directory for temporary files instead.
 pub fn target() -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let target = test.ancestors().nth(3).context("the test does not lie in a target directory")?;
-    Ok(target.to_owned())
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    let target = target.map_or_else(|| std::env::temp_dir().join("raftmq-chaos"), Path::to_owned);
+    std::fs::create_dir_all(&target)?;
+    Ok(target)
 }
 
 /// An empty directory for the data and logs of one run. It stays afterwards, to be looked into.

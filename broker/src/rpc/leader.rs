@@ -135,9 +135,17 @@ impl LeaderRouter {
                     Ok(Err(Failure::Elsewhere(error))) => tracing::debug!(%error, "trying again"),
                     Err(_) => tracing::debug!("no outcome in time"),
                 },
-                Some(Target::Remote(client)) => match remote(client).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(status) => tracing::debug!(%status, "a relayed request failed"),
+                // One that stands still or is cut off answers nothing, though others have elected.
+                Some(Target::Remote(client)) => tokio::select! {
+                    biased;
+                    answer = remote(client) => match answer {
+                        Ok(answer) => return Ok(answer),
+                        Err(status) => tracing::debug!(%status, "a relayed request failed"),
+                    },
+                    _ = leadership.wait_for(|now| *now != known) => {
+                        tracing::debug!("the leader changed while a request was with it");
+                        continue;
+                    }
                 },
                 None => (),
             }

@@ -16,4 +16,5 @@ pub mod volume;
 
 mod compile;
 mod owner;
+mod stop;
 mod tool;

@@ -49,10 +49,16 @@ pub(super) fn remove_orphans(directory: &Path, extension: &str) -> Vec<String> {
     removed
 }
 
+/// `None` when no such process runs.
 fn start_ticks(pid: &str) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
+    // A process that has ended and that nobody has asked about yet makes nothing any more.
+    let has_ended = fields.trim_start().starts_with(['Z', 'X']);
+    if has_ended {
+        return None;
+    }
     fields.split_whitespace().nth(START_AFTER_NAME).map(str::to_owned)
 }
 

@@ -126,7 +126,7 @@ pub struct Settings {
 /// Calls are those for files that the path covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Processes that loaded the library.
+    /// Processes that loaded the library, wrappers such as `ip netns exec` included.
     pub attached: u64,
     /// Calls of fsync, fdatasync and sync_file_range.
     pub sync_calls: u64,

@@ -122,7 +122,7 @@ const DRILLS: &[Drill] = &[
         name: "pause-leader",
         about: "The leader stands still for seconds and wakes up deposed: it serves nothing stale.",
         workloads: queue_and_admin,
-        plan: |_| repeat(3, || step(Pause::new(Target::Leader), 3.0, 3.0)),
+        plan: |_| repeat(3, || step(Pause::new(Target::Leader), 6.0, 3.0)),
         expect: silent_failure,
         ..NOTHING
     },
@@ -159,7 +159,7 @@ const DRILLS: &[Drill] = &[
         about: "The leader is cut off from everybody: the others elect, it serves nothing stale.",
         needs: &[Need::Network],
         workloads: queue_and_admin,
-        plan: |_| repeat(3, || step(Partition::new(Cut::Leader), 4.0, 4.0)),
+        plan: |_| repeat(3, || step(Partition::new(Cut::Leader), 6.0, 4.0)),
         expect: silent_failure,
         ..NOTHING
     },
@@ -176,7 +176,7 @@ const DRILLS: &[Drill] = &[
                 Cut::LeaderOneWayIn,
                 Cut::NameServers,
             ];
-            cuts.map(|cut| step(Partition::new(cut), 4.0, 4.0)).into()
+            cuts.map(|cut| step(Partition::new(cut), 6.0, 4.0)).into()
         },
         expect: silent_failure,
         ..NOTHING

@@ -53,7 +53,9 @@ impl Fault for PowerCut {
     fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()> {
         Box::pin(async move {
             let volumes: Vec<_> = self.cut.iter().map(|broker| &field.volumes[*broker]).collect();
-            volume::power_cut(&volumes)?;
+            let pids: Vec<u32> =
+                self.cut.iter().filter_map(|broker| field.cluster.pid(*broker)).collect();
+            volume::power_cut(&volumes, &pids)?;
             field.cluster.kill_several(&self.cut).map(drop)
         })
     }

@@ -1,6 +1,7 @@
 //! The synced mark: how far the active segment was flushed, as last noted.
 //!
 //! Written after each flush, itself without a flush: it may be older than the truth, never newer.
+//! Where frames are taken away, it is forgotten first, and that is flushed.
 //! It tells a torn tail from damaged acknowledged frames. 24 bytes, little-endian: first index of
 //! the segment (8), offset (8), CRC32C of the 16 bytes (4), zero (4).
 
@@ -58,6 +59,12 @@ impl SyncedFile {
             .write(true)
             .open(directory.join(FILE_NAME))?;
         Ok(Self(file))
+    }
+
+    /// Forgets the mark, and waits until that is on disk: frames that it speaks of may go after this.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        self.note(SyncedMark::default())?;
+        self.0.sync_data()
     }
 
     pub(super) fn note(&self, mark: SyncedMark) -> io::Result<()> {

@@ -149,7 +149,7 @@ impl Writer {
             Operation::Truncate { from_index, done } => (self.truncate(from_index), done),
             Operation::Clear { done } => {
                 self.shared.note_written_before(0);
-                let lowered = self.synced.note(SyncedMark::default());
+                let lowered = self.synced.forget();
                 (lowered.and_then(|()| self.delete(|_| true)), done)
             }
             Operation::DeleteBefore { index, done } => {
@@ -268,8 +268,8 @@ impl Writer {
 
     fn truncate(&mut self, from_index: u64) -> io::Result<()> {
         self.shared.note_written_before(from_index);
-        // The mark is lowered first: a crash on the way must not make the cut look like damage.
-        self.synced.note(SyncedMark::default())?;
+        // Flushed: after a power cut on the way, or soon after, the cut must not look like damage.
+        self.synced.forget()?;
         self.delete(|segment| segment.first_index >= from_index)?;
         if let Some(segment) = self.shared.last_segment()
             && segment.next_index() > from_index

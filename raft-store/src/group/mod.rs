@@ -472,7 +472,8 @@ impl Member {
             node_id,
             volume_id: self.volume_id.clone(),
             role: role.to_owned(),
-            term: metrics.current_term,
+            // Raft's metrics begin at 0; what the disk holds was promised before.
+            term: metrics.current_term.max(self.log.vote().map_or(0, |vote| vote.term)),
             leader_id: metrics.current_leader.unwrap_or(0),
             last_log_index: index(self.log.last()),
             commit_index: metrics.local_committed.map_or(0, |id| id.index),
