@@ -110,7 +110,7 @@ fn found(
             lines,
         });
     }
-    // A violation may be about what was seen only, for example on a replica: its first line is shown.
+    // A violation may be about what was seen only, say on a replica: its first line is shown.
     for violation in run.findings.iter().flat_map(|finding| &finding.violations) {
         if violation.events.iter().any(|event| of_operation.contains_key(event)) {
             continue;

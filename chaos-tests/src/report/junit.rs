@@ -4,7 +4,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event as Xml};
 
 use super::Run;
-use super::text::utc;
+use super::text::{counted, utc};
 use crate::check::{Finding, Verdict};
 
 /// Name of the file in the directory of a run or suite.
@@ -85,7 +85,8 @@ fn case(writer: &mut Out, run: &Run, finding: &Finding) -> std::io::Result<()> {
         Verdict::Unknown => element.write_inner_content(|writer| skip(writer, &finding.note))?,
         Verdict::Fail => element.write_inner_content(|writer| {
             let first = finding.violations.first().map_or(&finding.note, |first| &first.text);
-            let message = clean(&format!("{} violations: {first}", finding.violation_count));
+            let message =
+                clean(&format!("{}: {first}", counted(finding.violation_count, "violation")));
             let failure = writer.create_element("failure");
             failure
                 .with_attributes([("message", message.as_str()), ("type", "violation")])
@@ -145,6 +146,6 @@ fn seconds(time_ms: u64) -> String {
 
 /// Without the characters that XML cannot hold, not even escaped.
 fn clean(text: &str) -> String {
-    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
     text.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect()
 }

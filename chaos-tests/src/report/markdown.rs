@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use super::Run;
 use super::json::Report;
 use super::recovery::Recovery;
-use super::text::{count, figure, micros, millis, seconds};
+use super::text::{count, counted, figure, micros, millis, seconds};
 use crate::check::{Finding, Verdict};
 
 /// Name of the file in the directory of a run or suite.
@@ -21,11 +22,10 @@ pub fn run(report: &Report) -> String {
     line(
         &mut text,
         format_args!(
-            "**{}**: {}, {} brokers, {} name servers, flush {}, {}; {failed} of {} findings fail.",
+            "**{}**: {}, {}, flush {}, {}; {failed} of {} findings fail.",
             word(run.verdict),
             cell(&run.subject),
-            run.brokers,
-            run.name_servers,
+            cluster(run),
             cell(&run.flush),
             millis(run.duration_ms),
             run.findings.len(),
@@ -63,7 +63,8 @@ pub fn suite(name: &str, reports: &[Report]) -> String {
     if reports.is_empty() {
         return text;
     }
-    text.push_str("| Drill | Seed | Verdict | Faults | Sends ok | Failed | Unknown | Lost | Longest write gap |\n");
+    text.push_str("| Drill | Seed | Verdict | Faults | Sends ok | Failed | Unknown | Lost |");
+    text.push_str(" Longest write gap |\n");
     text.push_str("|---|--:|---|--:|--:|--:|--:|--:|--:|\n");
     for Report { run, figures, .. } in reports {
         line(
@@ -198,6 +199,12 @@ pub(super) fn to_90_percent(recovery: &Recovery) -> String {
         (Some(_), Some(0)) => "no dip".to_owned(),
         (Some(_), Some(back_ms)) => millis(back_ms),
     }
+}
+
+/// The nodes of a run.
+pub(super) fn cluster(run: &Run) -> String {
+    let (brokers, name_servers) = (run.brokers as u64, run.name_servers as u64);
+    format!("{}, {}", counted(brokers, "broker"), counted(name_servers, "name server"))
 }
 
 /// The word for a verdict.

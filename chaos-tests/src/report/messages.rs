@@ -52,6 +52,10 @@ impl<'a> Messages<'a> {
         for invocation in invocations {
             match &invocation.begin.action {
                 Action::Send { topic, value, .. } => {
+                    // A send that repeats another one, with its message id, is no further message.
+                    if places.contains_key(value.as_str()) {
+                        continue;
+                    }
                     places.insert(value.as_str(), all.len());
                     let (deliveries, stored) = (Vec::new(), false);
                     all.push(Message { send: *invocation, topic, value, stored, deliveries });

@@ -1,7 +1,7 @@
 //! What came of a run, for people and for machines.
 //!
-//! - [`json`]: `report.json`, everything in numbers; [`openchaos`]: the part of it that has the names
-//!   of OpenChaos.
+//! - [`json`]: `report.json`, everything in numbers; [`openchaos`]: the part of it that has the
+//!   names of OpenChaos.
 //! - [`html`]: `report.html`, one file that needs nothing else; two runs on one scale.
 //! - [`junit`]: `junit.xml`; [`markdown`]: `summary.md`; each for one run or for a suite.
 //! - [`figures`], [`recovery`]: what is computed from a history on the way.

@@ -5,8 +5,8 @@
 //! with losses), and a duplicate is a second delivery to the same group (there a message whose send
 //! timed out and landed counts as one too).
 //!
-//! Source: openmessaging/openchaos at d129a32, `checker/result/*.java` (the names are those that its
-//! YAML files have) and `generator/FaultGenerator.java`.
+//! Source: openmessaging/openchaos at d129a32, `checker/result/*.java` (the names are those that
+//! its YAML files have) and `generator/FaultGenerator.java`.
 
 use std::collections::BTreeMap;
 

@@ -21,14 +21,14 @@ pub struct Recovery {
     pub write_gap_ms: u64,
     /// From the begin of the fault to the end of that gap.
     pub gap_end_ms: u64,
-    /// Whether a send was acknowledged after that gap.
+    /// Whether a send was acknowledged after that gap and before the next fault.
     pub recovered: bool,
     /// Sends that ended meanwhile and failed.
     pub failed: u64,
     /// Sends that ended meanwhile with an unknown outcome, or never ended.
     pub unknown: u64,
-    /// Acknowledged sends per second in the [`BASELINE_NS_MAX`] before the fault, as far back as the
-    /// end of an earlier fault. Absent if there were none.
+    /// Acknowledged sends per second in the [`BASELINE_NS_MAX`] before the fault, as far back as
+    /// the end of an earlier fault. Absent if there were none.
     pub baseline_per_second: Option<f64>,
     /// From the begin of the fault until sends were back at 90 % of the baseline; 0 if they never
     /// fell below by more than chance explains. Absent without a baseline, or if they never were.
@@ -85,7 +85,7 @@ fn recovery(
         fault: fault.name.clone(),
         targets: fault.targets.clone(),
         begin_ns,
-        write_gap_ms: (gap.end_ns - gap.begin_ns) / 1_000_000,
+        write_gap_ms: gap.length_ns() / 1_000_000,
         gap_end_ms: gap.end_ns.saturating_sub(begin_ns) / 1_000_000,
         recovered: gap.over,
         failed: meanwhile(Phase::Fail),
@@ -108,34 +108,35 @@ struct Acknowledged<'a> {
 struct Gap {
     begin_ns: u64,
     end_ns: u64,
-    /// Whether an acknowledged send ended it, not the end of all sends.
+    /// Whether an acknowledged send ended it, not the next fault or the end of all sends.
     over: bool,
 }
 
+impl Gap {
+    fn length_ns(self) -> u64 {
+        self.end_ns - self.begin_ns
+    }
+}
+
 impl Acknowledged<'_> {
-    /// The longest of the gaps that reach into `begin_ns..=limit_ns`.
+    /// The longest of the gaps that end in `begin_ns..=limit_ns` or are cut by its end.
     fn longest_gap(&self, begin_ns: u64, limit_ns: u64) -> Gap {
         let first = self.ends.partition_point(|end| *end < begin_ns);
         let past = self.ends.partition_point(|end| *end <= limit_ns);
-        let before = first.checked_sub(1).map_or(begin_ns, |place| self.ends[place]);
-        // The first one after the window ends the gap that the window cuts.
-        let inside = &self.ends[first..self.ends.len().min(past + 1)];
-        let mut longest = Gap { begin_ns: before, end_ns: before, over: true };
-        let mut previous = before;
-        for end_ns in inside {
-            if end_ns - previous > longest.end_ns - longest.begin_ns {
-                longest = Gap { begin_ns: previous, end_ns: *end_ns, over: true };
+        let mut previous = first.checked_sub(1).map_or(begin_ns, |place| self.ends[place]);
+        let mut longest = Gap { begin_ns: previous, end_ns: previous, over: true };
+        for end_ns in &self.ends[first..past] {
+            let gap = Gap { begin_ns: previous, end_ns: *end_ns, over: true };
+            if gap.length_ns() > longest.length_ns() {
+                longest = gap;
             }
             previous = *end_ns;
         }
-        // Sends went on, and none was acknowledged any more.
-        if past == self.ends.len() && self.last_ns.saturating_sub(previous) > 0 {
-            let tail = Gap { begin_ns: previous, end_ns: self.last_ns, over: false };
-            if tail.end_ns - tail.begin_ns > longest.end_ns - longest.begin_ns {
-                longest = tail;
-            }
-        }
-        longest
+        let cut_ns = if past < self.ends.len() { limit_ns } else { self.last_ns.min(limit_ns) };
+        let open = Gap { begin_ns: previous, end_ns: cut_ns.max(previous), over: false };
+        // Between two sends there is always some time: only what is clearly more is an outage that
+        // was not over yet.
+        if open.length_ns() > 2 * longest.length_ns() { open } else { longest }
     }
 
     /// Acknowledged sends per second before a fault.
@@ -158,10 +159,15 @@ impl Acknowledged<'_> {
         };
         let held = |from_ns: u64| self.count(from_ns, from_ns + WINDOW_NS) as f64;
         let worst_ns = windows().min_by(|a, b| held(*a).total_cmp(&held(*b)))?;
-        // Independent sends vary by the root of their number; three times that is no accident.
+        // Independent sends vary by the root of their number; three times that is no accident. Nor
+        // is a gap of twelve usual distances, which a burst after it may hide from the windows.
         let dip = (0.9 * expected).min(expected - 3.0 * expected.sqrt());
+        let stood_still = gap.length_ns() as f64 / 1e9 > 12.0 / per_second;
         if held(worst_ns) >= dip {
-            return Some(begin_ns);
+            return match stood_still {
+                true => windows().find(|at| *at >= gap.end_ns && held(*at) >= 0.9 * expected),
+                false => Some(begin_ns),
+            };
         }
         let from_ns = if gap.begin_ns < worst_ns + WINDOW_NS { gap.end_ns } else { worst_ns };
         windows().find(|at| *at >= from_ns.max(worst_ns) && held(*at) >= 0.9 * expected)

@@ -37,13 +37,21 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// `1 fault`, `2 faults`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
 /// A figure: whole numbers without a fraction.
 pub(super) fn figure(number: f64) -> String {
     if number.fract() == 0.0 && number.abs() < 9e15 {
         let sign = if number < 0.0 { "-" } else { "" };
         format!("{sign}{}", count(number.abs() as u64))
     } else {
-        format!("{number:.3}")
+        let digits = if number.abs() < 100.0 { 6 } else { 1 };
+        let text = format!("{number:.digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 }
 
@@ -82,7 +90,8 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(12), "12");
         assert_eq!(figure(-1234.0), "-1,234");
-        assert_eq!(figure(0.25), "0.250");
+        assert_eq!(figure(0.25), "0.25");
+        assert_eq!(figure(0.99992), "0.99992");
         assert_eq!(millis(412), "412 ms");
         assert_eq!(millis(4120), "4.12 s");
     }

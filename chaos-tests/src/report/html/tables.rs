@@ -6,8 +6,8 @@ use crate::check::{Finding, Verdict, Violation};
 use crate::history::{Action, Event};
 use crate::report::dots::{at, line};
 use crate::report::json::Report;
-use crate::report::markdown::{mark, to_90_percent, word, write_gap};
-use crate::report::text::{count, figure, micros, millis, seconds, utc};
+use crate::report::markdown::{cluster, mark, to_90_percent, word, write_gap};
+use crate::report::text::{count, counted, figure, micros, millis, seconds, utc};
 
 /// Lines of the history that a page shows in full, over all violations.
 const LINES_MAX: usize = 1500;
@@ -38,10 +38,7 @@ pub(super) fn header(report: &Report) -> Header {
         ("Seed".to_owned(), run.seed.to_string()),
         ("Began".to_owned(), utc(run.started_ms)),
         ("Took".to_owned(), millis(run.duration_ms)),
-        (
-            "Cluster".to_owned(),
-            format!("{} brokers, {} name servers", run.brokers, run.name_servers),
-        ),
+        ("Cluster".to_owned(), cluster(run)),
         ("Flush".to_owned(), run.flush.clone()),
     ];
     facts.extend(run.facts.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -67,28 +64,26 @@ fn summary(report: &Report) -> String {
     if failed > 0 {
         let checkers: Vec<&str> =
             of(Verdict::Fail).map(|finding| finding.checker.as_str()).collect();
-        let violations = counted(violations as usize, "violation");
+        let violations = counted(violations, "violation");
         parts.push(format!("{} found {violations}", checkers.join(", ")));
     }
     if unknown > 0 {
-        parts.push(format!("{} could not tell", counted(unknown, "checker")));
+        parts.push(format!("{} could not tell", counted(unknown as u64, "checker")));
     }
     if missed > 0 {
-        parts.push(format!("{} had no effect", counted(missed, "fault")));
+        parts.push(format!("{} had no effect", counted(missed as u64, "fault")));
+    }
+    if run.findings.is_empty() {
+        parts.push("no checker looked at this run".to_owned());
     }
     if parts.is_empty() {
-        let passed = counted(of(Verdict::Pass).count(), "checker");
+        let passed = counted(of(Verdict::Pass).count() as u64, "checker");
         parts.push(format!(
             "{passed} found nothing wrong under {}",
-            counted(run.faults.len(), "fault")
+            counted(run.faults.len() as u64, "fault")
         ));
     }
     parts.join("; ")
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", count(number as u64))
 }
 
 #[derive(Serialize)]
@@ -117,7 +112,7 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
         tile("Unknown", count(sends.unknown), "stored or not".into(), false),
         tile(
             "Lost",
-            figures.lost.map_or("not known".into(), count),
+            figures.lost.map_or("?".into(), count),
             figures
                 .lost
                 .map_or("run not read to its end", |_| "acknowledged, never seen again")
@@ -132,11 +127,11 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
         ),
         tile(
             "Send latency p99",
-            micros(figures.send_latency.p99_us),
+            latency(figures.send_latency.p99_us),
             format!(
                 "p50 {}, max {}",
-                micros(figures.send_latency.p50_us),
-                micros(figures.send_latency.max_us)
+                latency(figures.send_latency.p50_us),
+                latency(figures.send_latency.max_us)
             ),
             false,
         ),
@@ -148,6 +143,11 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
         ),
         tile("Terms led", count(figures.terms_led), "with a leader that was seen".into(), false),
     ]
+}
+
+/// A latency; nothing takes no time at all, so 0 says that there was none.
+fn latency(latency_us: u64) -> String {
+    if latency_us == 0 { "none".to_owned() } else { micros(latency_us) }
 }
 
 #[derive(Serialize)]
@@ -355,9 +355,9 @@ pub(super) fn comparison(left: &Report, right: &Report) -> Vec<(String, String, 
         ("Lost", |report| report.figures.lost.map_or("not known".to_owned(), count)),
         ("Delivered", |report| count(report.figures.delivered)),
         ("Delivered again", |report| count(report.figures.redelivered)),
-        ("Send latency p50", |report| micros(report.figures.send_latency.p50_us)),
-        ("Send latency p99", |report| micros(report.figures.send_latency.p99_us)),
-        ("Send latency max", |report| micros(report.figures.send_latency.max_us)),
+        ("Send latency p50", |report| latency(report.figures.send_latency.p50_us)),
+        ("Send latency p99", |report| latency(report.figures.send_latency.p99_us)),
+        ("Send latency max", |report| latency(report.figures.send_latency.max_us)),
         ("Longest write gap", |report| millis(report.figures.write_gap_ms_max)),
         ("Faults", |report| report.run.faults.len().to_string()),
     ];

@@ -71,14 +71,14 @@ function broken(c, values, y) {
 
 // Rows for `items` so that none covers another: sets `row` of each, returns how many there are.
 function arrange(items) {
-  const ends = [];
+  const rows = [];
   for (const item of items) {
-    let row = ends.findIndex((end) => end + 6 <= item.x0);
-    if (row < 0) row = ends.length;
-    ends[row] = item.x1;
-    item.row = row;
+    const free = (row) => row.every((other) => other.x1 + 6 <= item.x0 || item.x1 + 6 <= other.x0);
+    item.row = rows.findIndex(free);
+    if (item.row < 0) item.row = rows.push([]) - 1;
+    rows[item.row].push(item);
   }
-  return ends.length;
+  return rows.length;
 }
 
 const faultsLane = {
@@ -96,9 +96,8 @@ const faultsLane = {
         const before = !inside && x0 + bar + wide > c.right;
         const x1 = inside || before ? x0 + bar : x0 + bar + wide;
         return { fault, label, bar, inside, before, at: x0, x0: before ? x0 - wide : x0, x1 };
-      })
-      .sort((a, b) => a.x0 - b.x0);
-    const height = Math.max(1, arrange(items)) * 20 + 2;
+      });
+    const height = arrange(items) * 20 + 2;
     const picture = items.map((item) => {
       const y = item.row * 20 + 2;
       const title = `${item.fault.name} on ${item.fault.targets || 'nothing'}: ${showTime(item.fault.from_us, 1000)} to ${showTime(item.fault.to_us, 1000)}`;
@@ -127,8 +126,7 @@ const dotsLane = {
     let picture = kinds.map((kind, row) => {
       const y = row * DOT_ROW + 10;
       const count = counts[DOT_KINDS.indexOf(kind)];
-      const label = c.narrow ? `${kind} ${showCount(count)}` : kind;
-      return `<path class="grid" d="M${c.left} ${y}H${c.right}"/><text x="${c.left - 6}" y="${y + 4}" text-anchor="end"><title>${count} ${kind}</title>${c.narrow ? kind.slice(0, 7) : label}</text>`;
+      return `<path class="grid" d="M${c.left} ${y}H${c.right}"/><text x="${c.left - 6}" y="${y + 4}" text-anchor="end"><title>${count} ${kind}</title>${kind}</text>`;
     }).join('');
     shown.forEach((dot, place) => {
       if (dot.to_us < c.from || dot.from_us > c.to) return;
@@ -152,7 +150,7 @@ const sendsLane = {
     const zero = ok.map(() => 0);
     const both = ok.map((value, i) => value + failed[i]);
     const picture = peak(begun) === 0
-      ? linearTicks(c, height, top) + emptyLane(c, 'Nothing was sent in this part of the run.', height)
+      ? emptyLane(c, 'Nothing was sent in this part of the run.', height)
       : linearTicks(c, height, top)
         + `<path d="${bars(c, height, top, ok, zero, 0.5)}" fill="var(--ok)" fill-opacity="0.75"/>`
         + `<path d="${bars(c, height, top, failed, ok, 3)}" fill="var(--failed)"/>`
@@ -169,7 +167,7 @@ const latencyLane = {
     const { latencyLow: low, latencyHigh: high } = c.scales;
     const y = (us) => height - ((Math.log10(Math.max(us, 1)) - low) / (high - low)) * height;
     const decades = [];
-    for (let decade = low; decade <= high; decade += 1) decades.push([(decade - low) / (high - low), showLatency(10 ** decade).replace(/\.00/, '')]);
+    for (let decade = low; decade <= high + 1e-9; decade += 1) decades.push([(decade - low) / (high - low), showLatency(10 ** decade).replace(/\.00/, '')]);
     const { p50, p99, max } = c.part;
     let dots = '';
     max.forEach((value, i) => {
@@ -263,11 +261,11 @@ const axisLane = {
       const at = c.x(mark.at_us);
       const before = at + wide > c.right;
       return { mark, at, before, x0: before ? at - wide : at, x1: before ? at : at + wide };
-    }).sort((a, b) => a.x0 - b.x0);
+    });
     const rows = arrange(items);
     for (const item of items) {
       const y = 36 + item.row * 15;
-      picture += `<path d="M${item.at} 0V${y + 2}" stroke="var(--muted)" stroke-dasharray="1 3"/><text class="strong" x="${item.before ? item.at - 4 : item.at + 4}" y="${y}" text-anchor="${item.before ? 'end' : 'start'}">${escapeText(item.mark.what)}</text>`;
+      picture += `<path d="M${item.at} 24V${y + 2}" stroke="var(--muted)" stroke-dasharray="1 3"/><text class="strong" x="${item.before ? item.at - 4 : item.at + 4}" y="${y}" text-anchor="${item.before ? 'end' : 'start'}">${escapeText(item.mark.what)}</text>`;
     }
     return { height: 24 + rows * 15 + 2, picture };
   },

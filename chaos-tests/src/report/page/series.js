@@ -68,12 +68,14 @@ function addLatency(part, timeline, begin, end, binsPerOctave) {
 
 const peak = (values) => values.reduce((a, b) => Math.max(a, b), 0);
 
-// Smallest of 1, 2, 5, 10, … that is not below `value`.
-function roundUp(value) {
+// Smallest of `marks` (up to 10), times a power of ten, that is not below `value`.
+function roundUp(value, marks = [1, 2, 5, 10]) {
   if (value <= 0) return 1;
   const decade = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * decade).find((step) => step >= value * 0.9999);
+  return marks.map((mark) => mark * decade).find((step) => step >= value * 0.9999);
 }
+
+const AXIS_MARKS = [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10];
 
 // What both charts of a page share, so that one can be held against the other.
 function scales(parts) {
@@ -82,11 +84,11 @@ function scales(parts) {
   const high = over((part) => part.max);
   const lowDecade = Math.floor(Math.log10(low === Infinity ? 1000 : low));
   return {
-    rate: roundUp(over((part) => part.ok.map((ok, i) => Math.max(part.begun[i], ok + part.failed[i] + part.unknown[i])))),
-    consumed: roundUp(over((part) => part.received.map((value, i) => Math.max(value, part.acked[i])))),
-    backlog: roundUp(over((part) => part.backlog)),
+    rate: roundUp(over((part) => part.ok.map((ok, i) => Math.max(part.begun[i], ok + part.failed[i] + part.unknown[i]))), AXIS_MARKS),
+    consumed: roundUp(over((part) => part.received.map((value, i) => Math.max(value, part.acked[i]))), AXIS_MARKS),
+    backlog: roundUp(Math.max(2, over((part) => part.backlog)), AXIS_MARKS),
     latencyLow: lowDecade,
-    latencyHigh: Math.max(lowDecade + 1, Math.ceil(Math.log10(Math.max(high, 1)) - 0.02)),
+    latencyHigh: Math.max(lowDecade + 1, Math.log10(roundUp(Math.max(high, 1)))),
   };
 }
 
@@ -107,8 +109,9 @@ function showLatency(us) {
   return `${(us / 1e6).toFixed(2)} s`;
 }
 
-// `digits` after the point: as many as steps of `stepUs` need.
+// With as many digits after the point as steps of `stepUs` need.
 function showTime(us, stepUs) {
-  const digits = Math.min(6, Math.max(0, Math.ceil(-Math.log10(stepUs / 1e6) - 1e-9)));
+  let digits = 0;
+  while (digits < 6 && Math.round(stepUs) % 10 ** (6 - digits) > 0) digits += 1;
   return `${(us / 1e6).toFixed(digits)} s`;
 }

@@ -48,7 +48,7 @@
     const states = charts.map((chart) => {
       const width = chart.element.clientWidth;
       const narrow = width < 560;
-      const left = narrow ? 54 : 68;
+      const left = narrow ? 60 : 68;
       const right = width - 14;
       const from = view.from + origin(chart.run);
       const to = view.to + origin(chart.run);
@@ -102,7 +102,7 @@
   function told() {
     const step = charts[0].state.part.stepUs;
     if (cursor === null) {
-      return `Shown: ${showTime(view.from, step)} to ${showTime(view.to, step)}, ${showTime(step, step)} in each step`;
+      return `Shown: ${showTime(view.from, step)} to ${showTime(view.to, step)}, ${showLatency(step).replace('.00', '')} in each step`;
     }
     const words = [`<b>${showTime(cursor, Math.min(step, 10000))}</b>`];
     for (const chart of charts) {
@@ -269,8 +269,12 @@
     if (button) acts[button.dataset.act]();
     const copy = event.target.closest('[data-copy]');
     if (copy) {
-      navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent)
-        .then(() => { copy.textContent = 'Copied'; }, () => { copy.textContent = 'Select and copy by hand'; });
+      // A page from a file may not have the clipboard; the text is selected in any case.
+      const source = document.getElementById(copy.dataset.copy);
+      getSelection().selectAllChildren(source);
+      if (navigator.clipboard) {
+        navigator.clipboard.writeText(source.textContent).then(() => { copy.textContent = 'Copied'; }, () => {});
+      }
     }
     const link = event.target.closest('a[data-from]');
     if (link) {
