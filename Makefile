@@ -1,6 +1,7 @@
 # make run       install what is missing, build in release mode, start a three-node cluster here
 # make test      every check: format, lints, unit, property, integration, official clients, failover
 # make chaos-ci  every failure drill once; needs root for networks and power cuts
+# make selftest  show that the drills catch planted bugs
 # make bench     measure, and write the table in docs/performance.md
 # make k8s-test  install into a real Kubernetes, kill and roll it under load (needs root, K8S_LAB)
 
@@ -9,7 +10,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/raftmq/target
 CARGO := cargo
 
-.PHONY: run test setup check unit clients chaos chaos-ci manifests bench k8s-test dashboards
+.PHONY: run test setup check unit clients chaos chaos-ci selftest manifests bench k8s-test dashboards
 
 setup:
 	@./setup
@@ -42,6 +43,14 @@ chaos-ci: setup
 	$(CARGO) build --release --locked -p raftmq -p raftmq-chaos-tests
 	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/runs \
 		--ledger chaos-tests/ledger.jsonl suite ci --budget 60m --seed $(or $(SEED),1)
+
+# Shows that each planted bug is caught by its drill.
+selftest: setup
+	$(CARGO) build --locked -p raftmq-chaos-tests
+	$(CARGO) build --locked -p raftmq --features planted-bugs --profile planted
+	rm -rf $(CARGO_TARGET_DIR)/chaos/selftest
+	RAFTMQ_BIN=$(CARGO_TARGET_DIR)/planted/raftmq $(CARGO_TARGET_DIR)/debug/chaos \
+		--runs $(CARGO_TARGET_DIR)/chaos/selftest selftest
 
 manifests:
 	deploy/check.sh

@@ -313,8 +313,12 @@ impl View {
     ///
     /// Cancel safe.
     pub async fn until(&mut self, index: usize, wished: impl Fn(&Quality) -> bool) {
-        if self.changes.wait_for(|table| wished(table.quality(index))).await.is_err() {
-            std::future::pending::<()>().await;
+        // Waiting also marks the change as seen, so the copy has to be renewed here.
+        let reached = self.changes.wait_for(|table| wished(table.quality(index))).await;
+        let table = reached.ok().map(|table| table.clone());
+        match table {
+            Some(table) => self.table = table,
+            None => std::future::pending().await,
         }
     }
 }
@@ -343,6 +347,19 @@ mod tests {
         matrix.set(&there, Quality { loss: 0.5, ..Quality::PERFECT }).unwrap();
         matrix.heal();
         assert_eq!(view.quality(matrix.index(&there).unwrap()), slow);
+    }
+
+    #[tokio::test]
+    async fn view_is_fresh_after_waiting() {
+        let matrix = Matrix::new(&["a", "b"]).unwrap();
+        let (link, mut view) = (Link::new("a", "b"), matrix.view());
+        let index = matrix.index(&link).unwrap();
+        matrix.cut(std::slice::from_ref(&link)).unwrap();
+        view.until(index, |quality| !quality.up).await;
+        assert!(!view.quality(index).up);
+        matrix.heal();
+        view.until(index, |quality| quality.up).await;
+        assert!(view.quality(index).up);
     }
 
     #[test]

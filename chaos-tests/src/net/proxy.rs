@@ -142,11 +142,14 @@ impl Connection {
             // Errors end both connections, which is all there is to tell.
             OnCut::Hold => drop(self.carry(stream, target).await),
             OnCut::Close => {
-                // Counted before anybody can see the end of the connection.
+                // Counted before anybody can see the end of the connection, and for the way there if
+                // both are cut, whichever was noticed first.
                 let cut = async |index| {
-                    let mut direction = self.shared.direction(index);
-                    direction.view.until(index, |quality| !quality.passes()).await;
-                    direction.counters.dropped_cut.increment();
+                    let mut view = self.shared.matrix.view();
+                    view.until(index, |quality| !quality.passes()).await;
+                    let there_passes = view.quality(self.there).passes();
+                    let counted = if there_passes { self.back } else { self.there };
+                    self.shared.matrix.counters(counted).dropped_cut.increment();
                 };
                 tokio::select! {
                     biased;
