@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_secs(4);
 /// Load after the last.
 const COOL_DOWN: Duration = Duration::from_secs(3);
 /// For consumers to take what is left: longer than two invisible times and a long poll.
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// For tasks of workloads to end: longer than any call they make.
 const END_LIMIT: Duration = Duration::from_secs(40);
 
