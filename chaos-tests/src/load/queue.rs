@@ -45,7 +45,7 @@ impl Default for Queue {
             topic: "chaos-queue".to_owned(),
             rate_per_s: 150.0,
             senders: 64,
-            receivers: 6,
+            receivers: 16,
             abandon: 0.02,
             resend: 0.02,
             body_bytes: 64,
