@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use bytes::Bytes;
@@ -193,5 +195,34 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// A reader in the same segment must not take the place where a truncation and new appends are at
+/// work for damage: it asked for something else, which stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_does_not_disturb_readers_of_what_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 20).await;
+    // Opened anew, so that nothing is read from memory.
+    let log = CommitLog::open(config(directory.path())).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let read = {
+        let (log, stop) = (log.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(log.read_range(5, 10, 1 << 20).unwrap().len(), 5);
+                log.read(9).unwrap();
+            }
+        }
+    };
+    let readers: Vec<_> = (0..3).map(|_| std::thread::spawn(read.clone())).collect();
+    for _ in 0..100 {
+        log.truncate_after(Some(10)).await.unwrap();
+        append(&log, 11..20).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
     }
 }

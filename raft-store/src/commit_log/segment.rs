@@ -32,6 +32,9 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: File,
     extent: RwLock<Extent>,
+    /// Held shared while bytes are read at places that the extent told, and alone while frames are cut
+    /// off: behind a cut there is nothing, or soon another frame.
+    cutting: RwLock<()>,
 }
 
 /// How far the frames of a segment reach.
@@ -54,7 +57,7 @@ impl Segment {
             next_index: first_index,
             sealed: None,
         };
-        Self { first_index, path, file, extent: RwLock::new(extent) }
+        Self { first_index, path, file, extent: RwLock::new(extent), cutting: RwLock::default() }
     }
 
     pub(super) fn with_extent(self, extent: Extent) -> Self {
@@ -101,6 +104,7 @@ impl Segment {
     /// Cuts off every frame from `index` on, and the footer. The caller syncs.
     pub(super) fn cut(&self, index: u64) -> Result<(), ReadError> {
         let offset = self.offset_of(index)?;
+        let _alone = self.cutting.write();
         let mut extent = self.extent.write();
         self.file.set_len(offset)?;
         extent.marks.retain(|mark| mark.0 < index);
@@ -112,6 +116,7 @@ impl Segment {
 
     /// The frame of `index`, as bytes, checked.
     pub(super) fn read(&self, index: u64) -> Result<Bytes, ReadError> {
+        let _uncut = self.cutting.read();
         let chunk = self.read_chunk(index)?;
         let (mut bytes, base) = (chunk.bytes, chunk.offset);
         let mut offset = base;
@@ -132,6 +137,7 @@ impl Segment {
         index: u64,
         bytes_max: usize,
     ) -> Result<Vec<(Frame, Bytes)>, ReadError> {
+        let _uncut = self.cutting.read();
         let start = self.offset_of(index)?;
         let end = self.frames_end();
         let mut length = (bytes_max as u64).max(MARK_BYTES) as usize;
