@@ -456,7 +456,12 @@ impl Member {
         let index = |position: Option<crate::commit_log::LogPosition>| {
             position.map_or(0, |position| position.index)
         };
+        // Raft's metrics begin at 0 and follow a moment behind; what the disk holds was promised
+        // before. In a term that they do not know yet, this node neither leads nor knows who does.
+        let promised = self.log.vote().map_or(0, |vote| vote.term);
+        let behind = promised > metrics.current_term;
         let role = match metrics.state {
+            openraft::ServerState::Leader if behind => "follower",
             openraft::ServerState::Leader => "leader",
             openraft::ServerState::Candidate => "candidate",
             openraft::ServerState::Follower => "follower",
@@ -472,9 +477,8 @@ impl Member {
             node_id,
             volume_id: self.volume_id.clone(),
             role: role.to_owned(),
-            // Raft's metrics begin at 0; what the disk holds was promised before.
-            term: metrics.current_term.max(self.log.vote().map_or(0, |vote| vote.term)),
-            leader_id: metrics.current_leader.unwrap_or(0),
+            term: metrics.current_term.max(promised),
+            leader_id: metrics.current_leader.filter(|_| !behind).unwrap_or(0),
             last_log_index: index(self.log.last()),
             commit_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: index(applied.position),
