@@ -32,17 +32,19 @@ clients: setup
 	$(CARGO) build --locked -p raftmq
 	$(CARGO) test --locked -p raftmq-chaos-tests
 
-# Failure drills with real processes: the quick ones. Not yet part of `test`.
+# Failure drills with real processes: the quick ones.
 chaos: setup
 	$(CARGO) build --locked -p raftmq -p raftmq-chaos-tests
-	rm -rf $(CARGO_TARGET_DIR)/chaos/runs
-	$(CARGO_TARGET_DIR)/debug/chaos --runs $(CARGO_TARGET_DIR)/chaos/runs suite smoke --budget 15m --allow-missing
+	rm -rf $(CARGO_TARGET_DIR)/chaos/smoke
+	$(CARGO_TARGET_DIR)/debug/chaos --runs $(CARGO_TARGET_DIR)/chaos/smoke \
+		suite smoke --jobs 3 --budget 10m --allow-missing
 
 # Each drill once, in release mode; counted in the ledger.
 chaos-ci: setup
 	$(CARGO) build --release --locked -p raftmq -p raftmq-chaos-tests
-	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/runs \
-		--ledger chaos-tests/ledger.jsonl suite ci --budget 60m --seed $(or $(SEED),1)
+	rm -rf $(CARGO_TARGET_DIR)/chaos/ci
+	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/ci \
+		--ledger chaos-tests/ledger.jsonl suite ci --jobs 3 --budget 60m --seed $(or $(SEED),1)
 
 # Shows that each planted bug is caught by its drill.
 selftest: setup
@@ -50,7 +52,7 @@ selftest: setup
 	$(CARGO) build --locked -p raftmq --features planted-bugs --profile planted
 	rm -rf $(CARGO_TARGET_DIR)/chaos/selftest
 	RAFTMQ_BIN=$(CARGO_TARGET_DIR)/planted/raftmq $(CARGO_TARGET_DIR)/debug/chaos \
-		--runs $(CARGO_TARGET_DIR)/chaos/selftest selftest
+		--runs $(CARGO_TARGET_DIR)/chaos/selftest selftest --jobs 3
 
 manifests:
 	deploy/check.sh
@@ -59,7 +61,7 @@ dashboards: setup
 	$(CARGO) build --locked -p raftmq
 	grafana/check.sh
 
-test: check unit manifests clients dashboards
+test: check unit manifests clients chaos dashboards
 
 bench: setup
 	$(CARGO) build --release --locked -p raftmq

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use raftmq_chaos_tests::check::{self, Finding, Verdict};
 use raftmq_chaos_tests::drill::{self, Drill, Options};
 use raftmq_chaos_tests::ledger::{self, Entry};
@@ -72,6 +73,9 @@ enum Verb {
         /// Where chance begins
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Drills at the same time: each has its own processes, network and disks
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        jobs: u8,
     },
     /// Run random drills for hours
     Soak {
@@ -105,6 +109,9 @@ enum Verb {
         /// Where chance begins
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Bugs at the same time
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        jobs: u8,
     },
     /// Add up a ledger
     Ledger {
@@ -150,8 +157,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
             }
             Ok(worst)
         }
-        Verb::Suite { name, budget, allow_missing, seed } => {
-            book.suite(&name, budget, allow_missing, seed).await
+        Verb::Suite { name, budget, allow_missing, seed, jobs } => {
+            let suite = Suite { budget, allow_missing, seed, jobs: jobs.into() };
+            book.suite(&name, &suite).await
         }
         Verb::Soak { hours, seed } => book.soak(hours, seed).await,
         Verb::Replay { directory } => {
@@ -164,8 +172,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
             show_findings(&findings);
             Ok(findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown))
         }
-        Verb::Selftest { bugs, attempts, seed } => {
-            let results = selftest::run(&book.runs, &bugs, attempts, seed).await?;
+        Verb::Selftest { bugs, attempts, seed, jobs } => {
+            let results = selftest::run(&book.runs, &bugs, attempts, seed, jobs.into()).await?;
             figures::print_table("planted bugs", &selftest::table(&results));
             let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
             println!("\n{caught} of {} planted bugs were caught", results.len());
@@ -188,6 +196,14 @@ fn read_run(directory: &Path) -> anyhow::Result<Run> {
     let path = directory.join("report.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     Ok(serde_json::from_str(&text)?)
+}
+
+/// How a suite is run.
+struct Suite {
+    budget: Duration,
+    allow_missing: bool,
+    seed: u64,
+    jobs: usize,
 }
 
 /// Where runs are kept and counted.
@@ -234,30 +250,26 @@ impl Book {
         Ok(())
     }
 
-    async fn suite(
-        &self,
-        name: &str,
-        budget: Duration,
-        allow_missing: bool,
-        seed: u64,
-    ) -> anyhow::Result<Verdict> {
+    async fn suite(&self, name: &str, suite: &Suite) -> anyhow::Result<Verdict> {
         let drills = drill::suite(name).context("suites are smoke, ci and full")?;
         let rounds = if name == "full" { 3 } else { 1 };
         let begin = Instant::now();
-        let mut worst = Verdict::Pass;
-        for round in 0..rounds {
-            for drill in &drills {
-                if begin.elapsed() > budget {
-                    println!("{:<20} seed {:<6} UNKNOWN  no time left", drill.name, seed + round);
-                    worst = worst.max(Verdict::Unknown);
-                    continue;
+        let runs = (0..rounds).flat_map(|round| drills.iter().map(move |drill| (round, *drill)));
+        let verdicts = stream::iter(runs)
+            .map(async |(round, drill)| {
+                let seed = suite.seed + round;
+                if begin.elapsed() > suite.budget {
+                    println!("{:<20} seed {seed:<6} UNKNOWN  no time left", drill.name);
+                    return Ok(Verdict::Unknown);
                 }
-                let verdict = self.drill(drill, seed + round).await?;
-                if !(allow_missing && probe::missing(drill.needs).is_some()) {
-                    worst = worst.max(verdict);
-                }
-            }
-        }
+                let verdict = self.drill(drill, seed).await?;
+                let left_out = suite.allow_missing && probe::missing(drill.needs).is_some();
+                anyhow::Ok(if left_out { Verdict::Pass } else { verdict })
+            })
+            .buffer_unordered(suite.jobs)
+            .try_collect::<Vec<Verdict>>()
+            .await?;
+        let worst = verdicts.into_iter().max().unwrap_or(Verdict::Unknown);
         println!("suite {name}: {worst:?} after {} s", begin.elapsed().as_secs());
         Ok(worst)
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Verdict;
@@ -44,25 +45,28 @@ pub struct Caught {
     pub note: String,
 }
 
-/// Runs the drill of each bug until it fails, with at most `attempts` seeds.
+/// Runs the drill of each bug until it fails, with at most `attempts` seeds, `jobs` bugs at a time.
 pub async fn run(
     runs: &Path,
     only: &[String],
     attempts: u64,
     seed: u64,
+    jobs: usize,
 ) -> anyhow::Result<Vec<Caught>> {
-    let mut results = Vec::new();
     let wanted = |bug: &Bug| bug.drill != NO_DRILL && (only.is_empty() || only.contains(&bug.name));
-    for bug in bugs()?.into_iter().filter(wanted) {
-        let result = catch(runs, &bug, attempts, seed).await?;
-        let verdict = if result.caught_by.is_some() { "caught" } else { "NOT CAUGHT" };
-        println!(
-            "{:<32} {:<20} {verdict} after {} runs, {} s: {}",
-            result.bug, result.drill, result.attempts, result.seconds, result.note
-        );
-        results.push(result);
-    }
-    Ok(results)
+    stream::iter(bugs()?.into_iter().filter(wanted))
+        .map(async |bug| {
+            let result = catch(runs, &bug, attempts, seed).await?;
+            let verdict = if result.caught_by.is_some() { "caught" } else { "NOT CAUGHT" };
+            println!(
+                "{:<32} {:<20} {verdict} after {} runs, {} s: {}",
+                result.bug, result.drill, result.attempts, result.seconds, result.note
+            );
+            Ok(result)
+        })
+        .buffered(jobs)
+        .try_collect()
+        .await
 }
 
 /// Rows for a table.
