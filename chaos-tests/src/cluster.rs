@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::admin_client::AdminClient;
 use raftmq_proto::raftmq::name_server_client::NameServerClient;
@@ -21,7 +21,7 @@ use crate::driver_log::Stored;
 use crate::paths;
 use crate::place::Place;
 use crate::process::Process;
-use crate::until;
+use crate::{Unmet, must, until};
 
 /// For anything a healthy cluster does in a second or two, on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -221,8 +221,8 @@ impl Cluster {
         let mut process = self.brokers[broker].process.take().context("it is down already")?;
         process.terminate()?;
         let status = process.ended(STOP_LIMIT).await?;
-        ensure!(status.success(), "a stopped broker ended with {status}\n{}", process.log_tail());
-        Ok(())
+        let otherwise = || format!("a stopped broker ended with {status}\n{}", process.log_tail());
+        Ok(must(status.success(), otherwise)?)
     }
 
     /// Starts a broker that is down, with the data it had. Does not wait.
@@ -236,7 +236,8 @@ impl Cluster {
             if let Some(process) = &mut node.process
                 && let Some(status) = process.exit_status()?
             {
-                bail!("{} ended by itself: {status}\n{}", node.name, process.log_tail());
+                let (name, log) = (&node.name, process.log_tail());
+                return Err(Unmet(format!("{name} ended by itself: {status}\n{log}")).into());
             }
         }
         Ok(())
@@ -316,7 +317,7 @@ impl Cluster {
         });
         let (index, hashes) = verdict.await?;
         let same = hashes.iter().all(|hash| *hash == hashes[0]);
-        ensure!(same, "replicas differ at index {index}: state hashes {hashes:x?}");
+        must(same, || format!("replicas differ at index {index}: state hashes {hashes:x?}"))?;
         Ok(index)
     }
 

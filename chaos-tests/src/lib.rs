@@ -37,4 +37,4 @@ pub mod report;
 pub mod selftest;
 mod wait;
 
-pub use wait::until;
+pub use wait::{Unmet, must, until};

@@ -1,14 +1,30 @@
-//! Bounded waiting.
+//! Bounded waiting, and what it means when something does not come.
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+/// The cluster did not do what it must: a finding. Every other error is the harness's own, after which
+/// nothing is known.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unmet(pub String);
+
+impl Unmet {
+    /// Whether an error says so of the cluster.
+    pub fn is_in(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Self>())
+    }
+}
+
+/// Fails with [`Unmet`] unless `holds`.
+pub fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Unmet> {
+    if holds { Ok(()) } else { Err(Unmet(otherwise())) }
+}
 
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks `attempt` until it gives a value; `what` says in the error what did not come in time.
 ///
-/// An error of `attempt` means "not yet", the last one is part of the final error.
+/// An error of `attempt` means "not yet", the last one is part of the final error, an [`Unmet`].
 pub async fn until<T>(
     what: &str,
     limit: Duration,
@@ -19,7 +35,7 @@ pub async fn until<T>(
         match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) if begin.elapsed() > limit => {
-                bail!("waited {limit:?} for {what}: {error:#}")
+                return Err(Unmet(format!("waited {limit:?} for {what}: {error:#}")).into());
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }

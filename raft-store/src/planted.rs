@@ -77,7 +77,7 @@ bugs! {
     /// Appends count as done when they are handed to the writer thread, before they are in a file.
     AckBeforeWrite = "ack-before-write",
         breaks: "acknowledged survives the end of processes",
-        drill: "kill-all";
+        drill: "kill-while-flushing";
     /// A failed flush is logged and treated as done.
     FlushErrorIgnored = "flush-error-ignored",
         breaks: "nothing is acknowledged after a failed flush; the process ends",
@@ -112,11 +112,11 @@ bugs! {
     /// A voter whose disk was emptied takes part again under its old id without asking the group.
     EmptiedNodeVotes = "emptied-node-votes",
         breaks: "a node with an empty disk answers no Raft message",
-        drill: "emptied-disk";
+        drill: "amnesia";
     /// A new leader serves before it has applied what was committed before its term.
     ServeBeforeApplied = "serve-before-applied",
         breaks: "what was acknowledged is seen at every later leader",
-        drill: "administration";
+        drill: "kill-all";
     /// A node that was a leader once goes on as if it were: it relays nothing to the next one.
     ServeAsDeposedLeader = "serve-as-deposed-leader",
         breaks: "any node answers any client",

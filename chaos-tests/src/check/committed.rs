@@ -18,7 +18,7 @@ pub fn check(view: &View<'_>) -> Finding {
     let mut compared = 0;
     let (mut read, mut nodes) = (0, BTreeSet::new());
     for event in view.events {
-        emptied(event).iter().for_each(|node| _ = known.remove(node.as_str()));
+        emptied(event).into_iter().for_each(|node| _ = known.remove(node));
         let Some(node) = event.node.as_deref() else { continue };
         match &event.action {
             Action::Status { commit_index, .. } => {

@@ -305,12 +305,10 @@ fn ack(group: &str, value: &str, attempt: u32) -> Action {
 }
 
 fn fault(name: &str, target: &str, stage: Stage, bit: Option<bool>) -> Action {
-    Action::Fault {
-        name: name.into(),
-        targets: vec![target.into()],
-        stage,
-        bit,
-        evidence: None,
-        parameters: serde_json::Value::Null,
-    }
+    let parameters = match name {
+        "emptied-disk" => serde_json::json!({ "emptied": [target] }),
+        _ => serde_json::Value::Null,
+    };
+    let (name, targets) = (name.into(), vec![target.into()]);
+    Action::Fault { name, targets, stage, bit, evidence: None, parameters }
 }

@@ -1,6 +1,7 @@
 //! What was acknowledged is stored at every replica and was consumed by every group.
 //!
-//! Retention may let messages go: what lies below the `min_offset` of its queue is excused. So is, for
+//! Retention may let messages go: what lies below the `min_offset` of its queue is excused, unless a
+//! group has received it and not acknowledged it: that one is held until it was. Excused is also, for
 //! one group, what that group gave up on: it lies in the group's dead-letter topic.
 //!
 //! Not here: what `flush = async` may lose in a power cut. Such a drill skips this checker.
@@ -39,15 +40,12 @@ pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
     let mut losses = Losses::default();
     let excused = acknowledged.iter().filter(|send| trimmed.may_hold(send)).count();
     for send in &acknowledged {
-        let ways = if trimmed.may_hold(send) {
-            Vec::new()
-        } else {
-            let not_stored = storage.lacking(send);
-            let not_consumed = consumption.lacking(send);
-            losses.stored += usize::from(not_stored.is_some());
-            losses.consumed += usize::from(!not_consumed.is_empty());
-            not_stored.into_iter().chain(not_consumed).collect()
-        };
+        let may_be_gone = trimmed.may_hold(send);
+        let not_stored = if may_be_gone { None } else { storage.lacking(send) };
+        let not_consumed = consumption.lacking(send, may_be_gone);
+        losses.stored += usize::from(not_stored.is_some());
+        losses.consumed += usize::from(!not_consumed.is_empty());
+        let ways: Vec<String> = not_stored.into_iter().chain(not_consumed).collect();
         losses.note(send.topic, !ways.is_empty());
         if !ways.is_empty() {
             let at_ms = send.operation.ok_ns().map_or(0, ms);
@@ -135,8 +133,9 @@ impl<'a> Consumption<'a> {
         all
     }
 
-    /// What each group that is not done with it has to do with it.
-    fn lacking(&self, send: &Send<'_>) -> Vec<String> {
+    /// What each group that is not done with it has to do with it. With `may_be_gone`, only what a
+    /// group had in its hands counts.
+    fn lacking(&self, send: &Send<'_>, may_be_gone: bool) -> Vec<String> {
         let groups = self.groups.get(send.topic).into_iter().flatten();
         let lacks = groups.filter_map(|group| {
             let key = (*group, send.topic, send.value);
@@ -145,7 +144,7 @@ impl<'a> Consumption<'a> {
             } else if self.received.contains(&key) {
                 Some(format!("received and never acknowledged by group {group}"))
             } else {
-                Some(format!("never received by group {group}"))
+                (!may_be_gone).then(|| format!("never received by group {group}"))
             }
         });
         lacks.collect()
@@ -355,6 +354,18 @@ mod tests {
         history.sent_at("b", 1).progress("n1", [2, 2, 2, 3]).stored("n1", 5, 1, "b");
         history.mark("drained").stored("n1", 0, 2, "x").mark("end");
         assert_eq!(judged(&history).violation_count, 1);
+    }
+
+    #[test]
+    fn retention_may_not_take_what_a_group_has_received_and_not_acknowledged() {
+        let mut history = History::new();
+        history.sent_at("a", 0).sent_at("b", 1).sent_at("c", 2).progress("n1", [3, 3, 3, 3]);
+        history.received("g", &[("a", 1), ("b", 1)], 10).acked("g", "a", 1);
+        history.mark("drained").stored("n1", 0, 9, "x").mark("end");
+        let finding = judged(&history);
+        assert_eq!((finding.violation_count, finding.figures["trimmed"]), (1, 3.0));
+        let text = &finding.violations[0].text;
+        assert!(text.ends_with("received and never acknowledged by group g"), "{text}");
     }
 
     #[test]

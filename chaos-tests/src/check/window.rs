@@ -8,8 +8,8 @@ use crate::history::{Action, Event, Stage};
 /// only afterwards.
 const LATE_NS: u64 = 10_000_000_000;
 
-/// The fault that takes away everything a node had on disk.
-const EMPTIED_DISK: &str = "emptied-disk";
+/// The parameter of a fault that takes away everything some of its targets had on disk: their names.
+const EMPTIED: &str = "emptied";
 
 /// One fault from begin to end.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,18 @@ impl Window<'_> {
 
     /// Whether it struck `node` at any time between two observations, not counting the first moment.
     fn touches(&self, node: &str, from_ns: u64, until_ns: u64) -> bool {
+        self.targets.iter().any(|target| target == node) && self.overlaps(from_ns, until_ns)
+    }
+
+    /// Whether it gave `node` a new disk.
+    fn empties(&self, node: &str) -> bool {
+        emptied(self.begin).contains(&node)
+    }
+
+    fn overlaps(&self, from_ns: u64, until_ns: u64) -> bool {
         let begin_ns = self.begin.time_ns.saturating_sub(LATE_NS);
         let end_ns = self.end.map_or(u64::MAX, |end| end.time_ns);
-        self.targets.iter().any(|target| target == node) && begin_ns <= until_ns && end_ns > from_ns
+        begin_ns <= until_ns && end_ns > from_ns
     }
 }
 
@@ -79,7 +88,7 @@ pub(super) fn may_have_restarted(
 ) -> bool {
     windows.iter().any(|window| {
         let restarts = restarting.is_none_or(|names| names.contains(window.name));
-        (restarts || window.name == EMPTIED_DISK) && window.touches(node, from_ns, until_ns)
+        (restarts || window.empties(node)) && window.touches(node, from_ns, until_ns)
     })
 }
 
@@ -89,16 +98,15 @@ pub(super) fn may_be_emptied(
     node: &str,
     (from_ns, until_ns): (u64, u64),
 ) -> bool {
-    let mut emptied = windows.iter().filter(|window| window.name == EMPTIED_DISK);
-    emptied.any(|window| window.touches(node, from_ns, until_ns))
+    let mut emptied = windows.iter().filter(|window| window.empties(node));
+    emptied.any(|window| window.overlaps(from_ns, until_ns))
 }
 
-/// The nodes whose disks are emptied by the fault of this line, if it is of that kind.
-pub(super) fn emptied(event: &Event) -> &[String] {
-    match &event.action {
-        Action::Fault { name, targets, .. } if name == EMPTIED_DISK => targets,
-        _ => &[],
-    }
+/// The nodes whose disks are emptied by the fault of this line.
+pub(super) fn emptied(event: &Event) -> Vec<&str> {
+    let Action::Fault { parameters, .. } = &event.action else { return Vec::new() };
+    let names = parameters.get(EMPTIED).and_then(|names| names.as_array());
+    names.into_iter().flatten().filter_map(|name| name.as_str()).collect()
 }
 
 #[cfg(test)]

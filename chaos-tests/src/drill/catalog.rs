@@ -10,8 +10,9 @@ use super::{Drill, Need, Step};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::{
-    Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, Lag, Loss, Partition, Pause,
-    PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness, Target, Trouble, WrongClock,
+    Amnesia, Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, KillWhileFlushing, Lag,
+    Loss, Partition, Pause, PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness, Target,
+    Trouble, WrongClock,
 };
 use crate::load::{Admin, Churn, Queue, Workload};
 
@@ -86,6 +87,7 @@ const DRILLS: &[Drill] = &[
     Drill {
         name: "kill-all",
         about: "kill -9 of all brokers at once: everything acknowledged is there afterwards.",
+        workloads: queue_and_admin,
         plan: |_| repeat(4, || step(Kill::new(Target::All), 0.5, 4.0)),
         expect: interrupted,
         ..NOTHING
@@ -242,6 +244,14 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "amnesia",
+        about: "One broker is behind, one loses its disk, the leader dies: a majority is there, and \
+                nobody leads until the one who has everything is back.",
+        plan: |_| repeat(2, || step(Amnesia::default(), 4.0, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
         name: "lagging-node",
         about: "A follower is away for longer than the log reaches back, gets a snapshot, and leads.",
         broker_options: &[
@@ -263,11 +273,20 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "kill-while-flushing",
+        about: "All brokers are killed while flushes take long: nothing acknowledged was in memory.",
+        needs: &[Need::Shim],
+        plan: |_| repeat(3, || step(KillWhileFlushing::default(), 0.5, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
         name: "hung-disk",
         about: "The leader's flushes do not return: it hands over.",
         needs: &[Need::Shim],
-        plan: |_| vec![step(SickDisk::new(Sickness::Hung), 8.0, 5.0)],
-        expect: silent_failure,
+        plan: |_| vec![step(SickDisk::new(Sickness::Hung), 12.0, 5.0)],
+        // Long before the disk is well again.
+        expect: || Expectations { write_gap_max_ms: Some(8000), ..available() },
         ..NOTHING
     },
     Drill {

@@ -19,7 +19,7 @@ use crate::fault::{Bite, Field};
 use crate::history::{Action, Event, Recorder, Stage};
 use crate::load::{self, Context};
 use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
-use crate::{paths, until};
+use crate::{Unmet, paths, until};
 
 /// Load before the first fault, which later figures are compared with.
 const WARM_UP: Duration = Duration::from_secs(4);
@@ -52,7 +52,8 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     if let Err(error) = &outcome {
         // What is broken in the cluster shows in the history; this says where it was given up.
         recorder.mark("given_up");
-        eprintln!("{}: {error:#}\n{}", drill.name, field.cluster.log_tails());
+        let logs = options.directory.display();
+        eprintln!("{}: {error:#}\n  the servers' logs are in {logs}", drill.name);
     }
     let directory = options.directory.clone();
     let (brokers, name_servers) = (drill.size.brokers, drill.size.name_servers);
@@ -67,7 +68,7 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     expect.replicas = names.into_iter().collect();
     let mut findings = check::all(&events, &expect);
     if let Err(error) = outcome {
-        findings.push(not_live(format!("{error:#}")));
+        findings.push(given_up(&error));
     }
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown);
     let run = Run {
@@ -239,15 +240,20 @@ async fn read_logs(recorder: &Recorder, cluster: &mut Cluster) -> anyhow::Result
     Ok(())
 }
 
-/// The cluster did not do in time what it must be able to do once nothing is broken any more.
-fn not_live(text: String) -> Finding {
-    let violation = Violation { text, events: Vec::new() };
+/// Why a run was given up: the cluster did not do what it must once nothing is broken any more, or
+/// the harness could not do its own work, which says nothing about the cluster.
+fn given_up(error: &anyhow::Error) -> Finding {
+    let violation = Violation { text: format!("{error:#}"), events: Vec::new() };
+    let (checker, verdict, note) = match Unmet::is_in(error) {
+        true => ("liveness", Verdict::Fail, "it did not do what it must"),
+        false => ("harness", Verdict::Unknown, "the drill could not be carried out"),
+    };
     Finding {
-        checker: "liveness".to_owned(),
-        verdict: Verdict::Fail,
+        checker: checker.to_owned(),
+        verdict,
         violations: vec![violation],
         violation_count: 1,
-        note: "it did not recover in time".to_owned(),
+        note: note.to_owned(),
         figures: BTreeMap::new(),
     }
 }

@@ -12,6 +12,7 @@ use super::{Bite, Fault, Field, Step};
 use crate::disk::damage;
 use crate::disk::shim::{Counters, Settings, Trigger, WriteError};
 use crate::disk::volume::{self, Frozen};
+use crate::{Unmet, must};
 
 /// How long a process may take to end by itself after its disk failed.
 const FENCE_LIMIT: Duration = Duration::from_secs(10);
@@ -171,7 +172,8 @@ impl Fault for SickDisk {
             };
             if fences {
                 // A node that goes on after its disk failed may acknowledge what it does not have.
-                ensure!(count == 0 || ended.is_some(), "{name} went on although {count} {what}");
+                let fenced = count == 0 || ended.is_some();
+                must(fenced, || format!("{name} went on although {count} {what}"))?;
             }
             let end =
                 ended.map_or(String::new(), |status| format!("; the process ended: {status}"));
@@ -196,17 +198,25 @@ pub enum Loss {
     CutTail,
 }
 
+/// Empties a data directory; what was in it is kept beside it.
+pub(super) fn empty(data: &Path) -> anyhow::Result<damage::Damage> {
+    let keep = (1..).map(|round| data.with_extension(format!("before-{round}")));
+    let keep = keep.into_iter().find(|keep| !keep.exists()).context("no name is free")?;
+    damage::empty(data, &keep)
+}
+
 /// A follower is killed, its files are damaged, and it is started again.
 pub struct Damaged {
     loss: Loss,
     broker: usize,
+    name: String,
     damage: Option<damage::Damage>,
 }
 
 impl Damaged {
     /// In this way.
     pub fn new(loss: Loss) -> Self {
-        Self { loss, broker: 0, damage: None }
+        Self { loss, broker: 0, name: String::new(), damage: None }
     }
 }
 
@@ -222,13 +232,16 @@ impl Fault for Damaged {
 
     fn parameters(&self) -> serde_json::Value {
         let damage = self.damage.as_ref().map(|damage| json!(damage)).unwrap_or_default();
-        json!({ "target": "follower", "damage": damage })
+        let emptied = Some(&self.name).filter(|_| self.loss == Loss::Emptied);
+        let emptied: Vec<&String> = emptied.into_iter().collect();
+        json!({ "target": "follower", "damage": damage, "emptied": emptied })
     }
 
     fn choose<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>> {
         Box::pin(async move {
             self.broker = Target::Follower.choose(field).await?[0];
-            Ok(names(field, &[self.broker]))
+            self.name = field.cluster.name(self.broker).to_owned();
+            Ok(vec![self.name.clone()])
         })
     }
 
@@ -239,7 +252,7 @@ impl Fault for Damaged {
             let random = &mut field.random;
             self.damage = Some(match self.loss {
                 Loss::TornWrite => damage::torn_write(&data, random)?,
-                Loss::Emptied => damage::empty(&data, &data.with_extension("before"))?,
+                Loss::Emptied => empty(&data)?,
                 Loss::FlippedBit => damage::flip_bit(&data, damage::Kind::NewestSegment, random)?,
                 Loss::CutTail => damage::torn_tail(&data, random)?,
             });
@@ -251,7 +264,7 @@ impl Fault for Damaged {
         Box::pin(async move {
             let damage = self.damage.take().context("nothing was damaged")?;
             let what = damage.to_string();
-            let name = field.cluster.name(self.broker).to_owned();
+            let name = &self.name;
             let starts = matches!(self.loss, Loss::TornWrite | Loss::Emptied);
             if starts {
                 field.cluster.caught_up(self.broker).await?;
@@ -265,13 +278,14 @@ impl Fault for Damaged {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 ended = field.cluster.ended(self.broker)?;
             }
-            let status = ended.with_context(|| format!("{name} runs on damaged files: {what}"))?;
-            ensure!(!status.success(), "{name} ended as if nothing had been: {what}");
+            let runs_on = || Unmet(format!("{name} runs on damaged files: {what}"));
+            let status = ended.ok_or_else(runs_on)?;
+            must(!status.success(), || format!("{name} ended as if nothing had been: {what}"))?;
             let log = field.cluster.log_of(self.broker)?;
             let changed =
                 damage.changes.first().map(|change| change.file()).unwrap_or(Path::new(""));
             let file = changed.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            ensure!(log.contains(&file), "{name} did not say that {file} is damaged");
+            must(log.contains(&file), || format!("{name} did not say that {file} is damaged"))?;
             damage.undo()?;
             field.cluster.restart(self.broker)?;
             Ok(Bite::Bit(format!("{what}; {name} refused to start ({status})")))

@@ -3,18 +3,22 @@
 //! A fault is named, has parameters, draws all its chance from the seed of the run, shows whether it
 //! had an effect, and is undone by [`Fault::end`] or, at the latest, when its field is dropped.
 
+mod amnesia;
 mod clock;
 mod disk;
 mod field;
+mod kill_flushing;
 mod name_server;
 mod network;
 mod process;
 
 use std::pin::Pin;
 
+pub use self::amnesia::Amnesia;
 pub use self::clock::{Clock, WrongClock};
 pub use self::disk::{Damaged, Loss, PowerCut, SickDisk, Sickness};
 pub use self::field::Field;
+pub use self::kill_flushing::KillWhileFlushing;
 pub use self::name_server::KillNameServers;
 pub use self::network::{Cut, Degrade, Partition, Trouble};
 pub use self::process::{Kill, Lag, Pause, RestartStorm, RollingRestart, Target};

@@ -63,6 +63,14 @@ pub(super) fn names(field: &Field, brokers: &[usize]) -> Vec<String> {
     brokers.iter().map(|broker| field.cluster.name(*broker).to_owned()).collect()
 }
 
+/// Waits until all these have applied what is committed, and may vote.
+pub(super) async fn caught_up(field: &Field, brokers: &[usize]) -> anyhow::Result<()> {
+    for broker in brokers {
+        field.cluster.caught_up(*broker).await?;
+    }
+    Ok(())
+}
+
 /// `kill -9`; at the end the processes are started again, in a random order.
 pub struct Kill {
     target: Target,
