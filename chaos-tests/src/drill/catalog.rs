@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
@@ -30,11 +31,12 @@ pub fn find(name: &str) -> Option<&'static Drill> {
 }
 
 /// The drills of a suite: `smoke` takes a few minutes and is part of the project's own tests, `ci`
-/// has each drill once, `full` the same with more rounds.
+/// has each drill once, `full` the same with more rounds and with those that are there for figures.
 pub fn suite(name: &str) -> Option<Vec<&'static Drill>> {
     match name {
         "smoke" => Some(SMOKE.iter().filter_map(|name| find(name)).collect()),
-        "ci" | "full" => Some(DRILLS.iter().collect()),
+        "ci" => Some(DRILLS.iter().filter(|drill| !FIGURES.contains(&drill.name)).collect()),
+        "full" => Some(DRILLS.iter().collect()),
         _ => None,
     }
 }
@@ -49,6 +51,9 @@ const SMOKE: &[&str] = &[
     "flush-error",
     "clock-jump",
 ];
+
+/// Many faults, close together: they try nothing that others do not, and give distributions.
+const FIGURES: &[&str] = &["leader-kills", "power-cuts"];
 
 const NOTHING: Drill = Drill {
     name: "nothing",
@@ -314,6 +319,27 @@ const DRILLS: &[Drill] = &[
             clocks.map(|clock| step(WrongClock::new(clock), 4.0, 2.0)).into()
         },
         expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "leader-kills",
+        about: "Forty leaders are killed, one as soon as the last one is back: for the write gap.",
+        plan: |random| {
+            let holds = (0..40).map(|_| random.random_range(0.3..0.8));
+            holds.map(|hold_s| step(Kill::settled(Target::Leader), hold_s, 1.0)).collect()
+        },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "power-cuts",
+        about: "All brokers lose their power, twenty-five times: nothing is lost.",
+        needs: &[Need::Volumes],
+        plan: |random| {
+            let holds = (0..25).map(|_| random.random_range(0.1..0.5));
+            holds.map(|hold_s| step(PowerCut::settled(Target::All), hold_s, 0.8)).collect()
+        },
+        expect: interrupted,
         ..NOTHING
     },
 ];
