@@ -11,11 +11,12 @@ use super::{Drill, Need, Step};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::{
-    Amnesia, Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, KillWhileFlushing, Lag,
-    Loss, Partition, Pause, PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness, Target,
-    Trouble, WrongClock,
+    Amnesia, Clock, Cut, Damaged, Degrade, Door, Fault, InterruptedSnapshot, Interruption, Kill,
+    KillNameServers, KillWhileFlushing, Lag, Loss, Overload, Partition, Pause, Poison, PowerCut,
+    RestartStorm, RollingRestart, SickDisk, Sickness, StaleNameServers, StarvedDescriptors,
+    StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
 };
-use crate::load::{Admin, Churn, Queue, Workload};
+use crate::load::{Admin, Churn, Flood, Queue, Workload};
 
 const THREE: Size = Size { name_servers: 2, brokers: 3 };
 const FIVE: Size = Size { name_servers: 2, brokers: 5 };
@@ -51,6 +52,10 @@ const SMOKE: &[&str] = &[
     "flush-error",
     "clock-jump",
 ];
+
+/// A follower that was away for some seconds needs a snapshot.
+const SHORT_LOG: &[&str] =
+    &["--segment-bytes=262144", "--retention-bytes=1048576", "--retention-interval-ms=500"];
 
 /// Many faults, close together: they try nothing that others do not, and give distributions.
 const FIGURES: &[&str] = &["leader-kills", "power-cuts"];
@@ -259,11 +264,7 @@ const DRILLS: &[Drill] = &[
     Drill {
         name: "lagging-node",
         about: "A follower is away for longer than the log reaches back, gets a snapshot, and leads.",
-        broker_options: &[
-            "--segment-bytes=262144",
-            "--retention-bytes=1048576",
-            "--retention-interval-ms=500",
-        ],
+        broker_options: SHORT_LOG,
         workloads: large_queue,
         plan: |_| repeat(2, || step(Lag::default(), 14.0, 5.0)),
         expect: available,
@@ -312,12 +313,101 @@ const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "clock-jump",
-        about: "The leader's wall clock jumps by an hour and runs fast: nothing comes early.",
+        about: "The leader's wall clock jumps by an hour, runs fast and slow: nothing comes early.",
         needs: &[Need::Shim],
         plan: |_| {
-            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast];
+            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast, Clock::Slow];
             clocks.map(|clock| step(WrongClock::new(clock), 4.0, 2.0)).into()
         },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "poison",
+        about: "Strangers send garbage, absurd requests and half ones to every port: nothing ends, \
+                grows or is stored.",
+        plan: |_| {
+            let doors = [Door::Client, Door::Peer, Door::Admin, Door::Http, Door::NameServer];
+            doors.map(|door| step(Poison::new(door), 4.0, 1.0)).into()
+        },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "slow-timers",
+        about: "All clocks of the leader run at half speed, its leases with them: nothing stale.",
+        needs: &[Need::Shim],
+        workloads: queue_and_admin,
+        plan: |_| repeat(2, || step(WrongClock::new(Clock::SlowTimers), 5.0, 3.0)),
+        // At the end they jump to the right time, which no monotonic clock does: what was handed out
+        // comes again too early by as much.
+        expect: || Expectations { clock_slack_ms: 3000, ..available() },
+        ..NOTHING
+    },
+    Drill {
+        name: "stale-name-servers",
+        about: "Name servers stand still while the leader changes: the highest term wins.",
+        plan: |_| repeat(3, || step(StaleNameServers::default(), 2.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "interrupted-snapshot",
+        about: "A follower that needs a snapshot is killed while it arrives, three times: it gets there.",
+        needs: &[Need::Network],
+        broker_options: SHORT_LOG,
+        workloads: consumed_queue,
+        plan: |_| vec![step(InterruptedSnapshot::new(Interruption::Receiver), 8.0, 4.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "interrupted-sender",
+        about: "Who sends a snapshot is killed, then its links are cut: the follower gets there.",
+        needs: &[Need::Network],
+        broker_options: SHORT_LOG,
+        workloads: consumed_queue,
+        plan: |_| {
+            let ways = [Interruption::Sender, Interruption::Link];
+            ways.map(|way| step(InterruptedSnapshot::new(way), 8.0, 4.0)).into()
+        },
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "overload",
+        about: "Thirty times the usual rate for a while: refused or slow, nothing acknowledged is lost.",
+        workloads: queue_and_flood,
+        plan: |_| repeat(2, || step(Overload::new(150.0), 4.0, 8.0)),
+        expect: overloaded,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-processor",
+        about: "Each broker gets a twenty-fifth of a processor: slow, but leaders do not come and go.",
+        plan: |_| repeat(2, || step(StarvedProcessor::new(0.04), 7.0, 5.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-memory",
+        about: "A request needs more memory than the leader may have: it ends, the others go on.",
+        plan: |_| repeat(3, || step(StarvedMemory::default(), 2.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-descriptors",
+        about: "The leader may open nothing more: who is connected goes on, then all ports answer.",
+        plan: |_| repeat(3, || step(StarvedDescriptors::new(), 5.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-log",
+        about: "The leader may open nothing more and needs a new segment: it ends, and says so.",
+        broker_options: &["--segment-bytes=131072"],
+        plan: |_| repeat(3, || step(StarvedDescriptors::new(), 5.0, 4.0)),
         expect: available,
         ..NOTHING
     },
@@ -364,6 +454,21 @@ fn large_queue() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Queue { body_bytes: 2048, ..Queue::default() })]
 }
 
+/// What is received is acknowledged: otherwise the log keeps it until it has come again.
+fn consumed_queue() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue { body_bytes: 4096, abandon: 0.0, ..Queue::default() })]
+}
+
+fn queue_and_flood() -> Vec<Box<dyn Workload>> {
+    let flood = Flood {
+        topic: "chaos-flood".to_owned(),
+        rate_per_s: 5000.0,
+        senders: 4000,
+        body_bytes: 1024,
+    };
+    vec![Box::new(Queue::default()), Box::new(flood)]
+}
+
 fn queue_and_admin() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Queue::default()), Box::new(Admin { operators: 4 })]
 }
@@ -393,6 +498,11 @@ fn available() -> Expectations {
 /// A majority is up all the time, but the leader's silence must be waited for.
 fn silent_failure() -> Expectations {
     Expectations { write_gap_max_ms: Some(10_000), ..available() }
+}
+
+/// More is asked for than can be done, and all is as before soon after.
+fn overloaded() -> Expectations {
+    Expectations { settling_max_ms: Some(6000), ..available() }
 }
 
 /// For a while nothing can be acknowledged.
