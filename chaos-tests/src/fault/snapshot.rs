@@ -35,7 +35,7 @@ pub struct InterruptedSnapshot {
 /// How often it is tried.
 const TIMES: usize = 3;
 /// The transfer takes seconds at this speed, so that the points are different ones.
-const BYTES_PER_S: u64 = 1 << 20;
+const BYTES_PER_S: u64 = 768 << 10;
 /// After a transfer has begun.
 const DELAY_MS_MAX: u64 = 1200;
 /// Until one begins, after what interrupted the last one is mended.
