@@ -83,7 +83,7 @@ impl Broker {
         let config = Arc::new(config);
         let peers = std::net::TcpListener::bind(&config.peer_listen)
             .map_err(|source| listen_error(&config.peer_listen, source))?;
-        let admin = bind(&config.admin_listen).await?;
+        let admin = admin_listener(&config).await?;
         let http = bind(&config.http_listen).await?;
         let client = client_listener(&config).await?;
         let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
@@ -218,6 +218,14 @@ async fn client_listener(config: &Config) -> Result<Listener, StartError> {
         .map_err(|source| listen_error(&config.client_listen, source))
 }
 
+async fn admin_listener(config: &Config) -> Result<Listener, StartError> {
+    let address = &config.admin_listen;
+    let listener = Listener::bind(address, None).await;
+    let listener = listener.map_err(|source| listen_error(address, source))?;
+    // Otherwise its connections would count as those of clients.
+    Ok(listener.labels(vec![metrics::Label::from_static_parts("port", "admin")]))
+}
+
 fn listen_error(address: &str, source: io::Error) -> StartError {
     StartError::Listen { address: address.to_owned(), source }
 }
@@ -270,13 +278,12 @@ async fn serve_clients(node: Node, listener: Listener, stop: CancellationToken) 
 
 async fn serve_operators(
     service: AdminServer<AdminService>,
-    listener: TcpListener,
+    listener: Listener,
     stop: CancellationToken,
 ) {
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let served = Server::builder()
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .serve_with_incoming_shutdown(listener.into_incoming(), stop.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "operators are no longer served");

@@ -26,6 +26,7 @@ use raftmq_broker::state::Granted;
 use raftmq_broker::state::Rejection;
 use raftmq_broker::state::Sent;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::raftmq::peer_client::PeerClient;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_raft_store::FlushMode;
@@ -41,8 +42,9 @@ use raftmq_raft_store::planted::VARIABLE;
 use replica::Replica;
 
 /// Bugs that need a fault no test here can make: a power cut, a disk that fails or hangs, a process
-/// that dies at the right moment.
-const DRILL_ONLY: [Bug; 5] = [
+/// that dies at the right moment, a lack of descriptors.
+const DRILL_ONLY: [Bug; 6] = [
+    Bug::AcceptErrorEndsPort,
     Bug::AckBeforeWrite,
     Bug::FlushErrorIgnored,
     Bug::SkipVoteFsync,
@@ -420,6 +422,28 @@ async fn double_delivery_on_failover() {
     let next = transfer(&cluster, leader).await;
     let mut client = cluster.client(next).await;
     assert_eq!(cluster::receive(&mut client, "t", "g", wait).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stranger_believed() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let address = &cluster.configs[leader].peer_listen;
+    let mut peer = PeerClient::connect(format!("http://{address}")).await.unwrap();
+    let vote = wire::Vote { term: 1 << 40, node_id: 99, committed: true };
+    let heartbeat = wire::AppendRequest { vote: Some(vote), ..Default::default() };
+    // Refused or not: it must change nothing.
+    let _answer = peer.append_one(heartbeat).await;
+    let request = wire::VoteRequest {
+        vote: Some(wire::Vote { committed: false, ..vote }),
+        last_log_id: Some(wire::LogId { term: u64::MAX, index: u64::MAX }),
+        leadership_transfer: true,
+        pre_vote: false,
+    };
+    let _answer = peer.vote(request).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let term = peer.node_status(wire::NodeStatusRequest {}).await.unwrap().into_inner().term;
+    assert!(term < 1 << 40, "the group is in term {term}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

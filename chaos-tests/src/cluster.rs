@@ -128,6 +128,23 @@ impl Cluster {
         self.brokers.iter().map(|node| node.address(node.peer_port)).collect()
     }
 
+    /// `host:port` where clients reach each broker, by broker.
+    pub fn client_addresses(&self) -> Vec<String> {
+        self.brokers.iter().map(Node::client_address).collect()
+    }
+
+    /// `host:port` of every server's metrics and probes.
+    pub fn http_addresses(&self) -> Vec<String> {
+        let all = self.name_servers.iter().chain(&self.brokers);
+        all.map(|node| node.address(node.http_port)).collect()
+    }
+
+    /// Process ids of all servers that are up.
+    pub fn pids(&self) -> Vec<u32> {
+        let all = self.name_servers.iter().chain(&self.brokers);
+        all.filter_map(|node| node.process.as_ref().map(Process::pid)).collect()
+    }
+
     /// Name of a broker: of its process, its logs and its host.
     pub fn name(&self, broker: usize) -> &str {
         &self.brokers[broker].name
@@ -156,6 +173,11 @@ impl Cluster {
     /// `kill -9` of one name server.
     pub fn kill_name_server(&mut self, number: usize) -> anyhow::Result<()> {
         self.name_servers[number].process.take().context("it is down already")?.kill()
+    }
+
+    /// Sends a signal to a name server's process.
+    pub fn signal_name_server(&self, number: usize, signal: &str) -> anyhow::Result<()> {
+        self.name_servers[number].process.as_ref().context("it is down")?.signal(signal)
     }
 
     /// Whether a name server's process was started and not killed.
@@ -260,6 +282,12 @@ impl Cluster {
         Ok(response.members.into_iter().filter_map(|member| member.status).collect())
     }
 
+    /// The highest term that a broker knows.
+    pub async fn term(&self) -> anyhow::Result<u64> {
+        let terms = self.status().await?.into_iter().map(|status| status.term);
+        terms.max().context("no broker answers")
+    }
+
     /// Waits until one broker leads and a majority follows it; returns its number.
     pub async fn leader(&self) -> anyhow::Result<usize> {
         until("a leader", PATIENCE, async || {
@@ -283,6 +311,16 @@ impl Cluster {
             Ok(())
         })
         .await
+    }
+
+    /// Fails unless a broker has applied all that the leader has.
+    pub async fn caught_up_now(&self, broker: usize) -> anyhow::Result<()> {
+        let statuses = self.status().await?;
+        let goal = leading(&statuses).context("nobody leads")?.commit_index;
+        let own = statuses.iter().find(|status| status.node_id == broker as u64 + 1);
+        let applied = own.context("it does not answer")?.applied_index;
+        ensure!(applied >= goal, "at {applied} of {goal}");
+        Ok(())
     }
 
     /// Waits until a broker has applied what is committed now, and may vote.
@@ -334,10 +372,7 @@ impl Cluster {
         }
         for server in &self.name_servers {
             until("routes of the new topics", PATIENCE, async || {
-                let channel = connect(&server.client_address()).await?;
-                let request = wire::ListRoutesRequest {};
-                let routes = NameServerClient::new(channel).list_routes(request).await?;
-                let routes = routes.into_inner().routes.into_iter().filter_map(|r| r.route);
+                let routes = server.routes().await?.into_iter();
                 let known: Vec<String> =
                     routes.flat_map(|route| route.topics).map(|topic| topic.name).collect();
                 let missing = topics.iter().find(|topic| !known.contains(topic));
@@ -347,6 +382,32 @@ impl Cluster {
             .await?;
         }
         Ok(())
+    }
+
+    /// Every topic and group, and every group that a name server has a route of; one line each.
+    pub async fn inventory(&self) -> anyhow::Result<Vec<String>> {
+        let mut admin = self.admin().await?;
+        let topics = admin.list_topics(wire::ListTopicsRequest { this_node: false }).await?;
+        let groups = admin.list_groups(wire::ListGroupsRequest { this_node: false }).await?;
+        let topics = topics.into_inner().topics.into_iter().map(|it| format!("topic {}", it.name));
+        let groups = groups.into_inner().groups.into_iter().map(|it| format!("group {}", it.name));
+        let mut lines: Vec<String> = topics.chain(groups).collect();
+        for server in self.name_servers.iter().filter(|server| server.process.is_some()) {
+            for route in server.routes().await? {
+                lines.push(format!("route {}/{} at {}", route.cluster, route.group, server.name));
+            }
+        }
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    /// What each name server knows, by name server; those that are down are left out.
+    pub async fn routes(&self) -> anyhow::Result<Vec<Vec<wire::GroupRoute>>> {
+        let mut all = Vec::new();
+        for server in self.name_servers.iter().filter(|server| server.process.is_some()) {
+            all.push(server.routes().await?);
+        }
+        Ok(all)
     }
 
     /// Reads every queue of a topic from its beginning, without consuming.
@@ -413,6 +474,13 @@ impl Node {
 
     fn client_address(&self) -> String {
         self.address(self.client_port)
+    }
+
+    /// Of a name server: what it knows.
+    async fn routes(&self) -> anyhow::Result<Vec<wire::GroupRoute>> {
+        let channel = connect(&self.client_address()).await?;
+        let listed = NameServerClient::new(channel).list_routes(wire::ListRoutesRequest {}).await?;
+        Ok(listed.into_inner().routes.into_iter().filter_map(|listed| listed.route).collect())
     }
 
     fn start(&mut self) -> anyhow::Result<()> {

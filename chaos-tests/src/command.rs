@@ -330,9 +330,10 @@ fn show_findings(findings: &[Finding]) {
 }
 
 fn show_ledger(file: &Path, json: bool) -> anyhow::Result<()> {
-    let totals = ledger::totals(file)?;
+    let entries = ledger::read(file)?;
+    let (totals, gaps) = (ledger::totals(&entries), ledger::write_gaps(&entries));
     if json {
-        println!("{}", serde_json::to_string(&totals)?);
+        println!("{}", serde_json::json!({ "totals": totals, "write_gaps": gaps }));
         return Ok(());
     }
     let head = ["drill", "runs", "hours", "faults", "sends", "acknowledged", "verdicts"];
@@ -350,5 +351,14 @@ fn show_ledger(file: &Path, json: bool) -> anyhow::Result<()> {
         ]);
     }
     figures::print_table("ledger", &rows);
+    let head = ["fault", "times", "p50", "p90", "p99", "max"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (name, gaps) in gaps {
+        let times_ms = [gaps.p50_ms, gaps.p90_ms, gaps.p99_ms, gaps.max_ms];
+        let mut row = vec![name, gaps.count.to_string()];
+        row.extend(times_ms.map(|time_ms| time_ms.to_string()));
+        rows.push(row);
+    }
+    figures::print_table("milliseconds without an acknowledged send", &rows);
     Ok(())
 }

@@ -129,6 +129,14 @@ bugs! {
     FollowerSkipsEntry = "follower-skips-entry",
         breaks: "all replicas have the same state",
         drill: "kill-leader";
+    /// A Raft message counts whomever it is for, and whatever its term.
+    StrangerBelieved = "stranger-believed",
+        breaks: "nodes of other groups do not disturb a group",
+        drill: "poison";
+    /// The first failure to accept a peer, such as a lack of descriptors, ends the peer port.
+    AcceptErrorEndsPort = "accept-error-ends-port",
+        breaks: "a node that was short of descriptors is whole again when it has some",
+        drill: "starved-descriptors";
     /// An installed snapshot brings the tables but not the messages that came with them.
     SnapshotWithoutMessages = "snapshot-without-messages",
         breaks: "what is acknowledged and kept can be read at every leader",

@@ -8,7 +8,7 @@ use super::judge::{Judge, ms};
 use super::operation::Outcome;
 use super::view::View;
 use super::window::Window;
-use super::{Checker, Expectations, Finding};
+use super::{Checker, Expectations, Finding, settling};
 
 /// A time without an acknowledged send counts as an outage if it is longer than this and than every
 /// such time before the first fault: shorter ones come by chance on a busy machine.
@@ -112,6 +112,7 @@ pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
     for (fault, window) in faults.iter().zip(&view.windows) {
         judge_gap(fault, window, expect, &mut judge);
         judge_recovery(fault, window, expect, &mut judge);
+        settling::judge(view, window, expect, &mut judge);
     }
     let most = |of: fn(&FaultAvailability) -> u64| faults.iter().map(of).max().unwrap_or(0) as f64;
     let sum = |of: fn(&FaultAvailability) -> u64| faults.iter().map(of).sum::<u64>() as f64;

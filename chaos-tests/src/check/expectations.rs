@@ -105,6 +105,8 @@ pub struct Expectations {
     pub write_gap_max_ms: Option<u64>,
     /// Longest allowed time from a fault's begin until throughput is as before it.
     pub recovery_max_ms: Option<u64>,
+    /// Longest allowed time from a fault's end until sends are answered as quickly as before it.
+    pub settling_max_ms: Option<u64>,
     /// By how much nodes' clocks may disagree or run fast when they judge invisible times.
     pub clock_slack_ms: u64,
     /// Faults that end the processes of the nodes they name; what a node keeps in memory only may
@@ -136,6 +138,7 @@ impl Default for Expectations {
             ok_sends_per_fault_min: 1,
             write_gap_max_ms: None,
             recovery_max_ms: None,
+            settling_max_ms: None,
             clock_slack_ms: 100,
             restarting_faults: None,
             admin_reads_may_be_stale: false,

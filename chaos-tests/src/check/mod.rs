@@ -30,6 +30,7 @@ mod operation;
 pub mod order;
 pub mod phantom;
 pub mod replicas;
+mod settling;
 pub mod vacuity;
 mod view;
 mod window;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
@@ -10,11 +11,12 @@ use super::{Drill, Need, Step};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::{
-    Amnesia, Clock, Cut, Damaged, Degrade, Fault, Kill, KillNameServers, KillWhileFlushing, Lag,
-    Loss, Partition, Pause, PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness, Target,
-    Trouble, WrongClock,
+    Amnesia, Clock, Cut, Damaged, Degrade, Door, Fault, InterruptedSnapshot, Interruption, Kill,
+    KillNameServers, KillWhileFlushing, Lag, Loss, Overload, Partition, Pause, Poison, PowerCut,
+    RestartStorm, RollingRestart, SickDisk, Sickness, StaleNameServers, StarvedDescriptors,
+    StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
 };
-use crate::load::{Admin, Churn, Queue, Workload};
+use crate::load::{Admin, Churn, Flood, Queue, Workload};
 
 const THREE: Size = Size { name_servers: 2, brokers: 3 };
 const FIVE: Size = Size { name_servers: 2, brokers: 5 };
@@ -30,11 +32,12 @@ pub fn find(name: &str) -> Option<&'static Drill> {
 }
 
 /// The drills of a suite: `smoke` takes a few minutes and is part of the project's own tests, `ci`
-/// has each drill once, `full` the same with more rounds.
+/// has each drill once, `full` the same with more rounds and with those that are there for figures.
 pub fn suite(name: &str) -> Option<Vec<&'static Drill>> {
     match name {
         "smoke" => Some(SMOKE.iter().filter_map(|name| find(name)).collect()),
-        "ci" | "full" => Some(DRILLS.iter().collect()),
+        "ci" => Some(DRILLS.iter().filter(|drill| !FIGURES.contains(&drill.name)).collect()),
+        "full" => Some(DRILLS.iter().collect()),
         _ => None,
     }
 }
@@ -49,6 +52,14 @@ const SMOKE: &[&str] = &[
     "flush-error",
     "clock-jump",
 ];
+
+/// A follower that was away for some seconds needs a snapshot: for longer than messages are invisible
+/// that it had handed out, since these keep the log.
+const SHORT_LOG: &[&str] =
+    &["--segment-bytes=262144", "--retention-bytes=1048576", "--retention-interval-ms=500"];
+
+/// Many faults, close together: they try nothing that others do not, and give distributions.
+const FIGURES: &[&str] = &["leader-kills", "power-cuts"];
 
 const NOTHING: Drill = Drill {
     name: "nothing",
@@ -254,11 +265,7 @@ const DRILLS: &[Drill] = &[
     Drill {
         name: "lagging-node",
         about: "A follower is away for longer than the log reaches back, gets a snapshot, and leads.",
-        broker_options: &[
-            "--segment-bytes=262144",
-            "--retention-bytes=1048576",
-            "--retention-interval-ms=500",
-        ],
+        broker_options: SHORT_LOG,
         workloads: large_queue,
         // It leads for longer than what was handed out before stays invisible: it needs the bodies.
         plan: |_| vec![step(Lag::default(), 14.0, 12.0)],
@@ -308,13 +315,130 @@ const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "clock-jump",
-        about: "The leader's wall clock jumps by an hour and runs fast: nothing comes early.",
+        about: "The leader's wall clock jumps by an hour, runs fast and slow: nothing comes early.",
         needs: &[Need::Shim],
         plan: |_| {
-            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast];
+            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast, Clock::Slow];
             clocks.map(|clock| step(WrongClock::new(clock), 4.0, 2.0)).into()
         },
         expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "poison",
+        about: "Strangers send garbage, absurd requests and half ones to every port: nothing ends, \
+                grows or is stored.",
+        plan: |_| {
+            let doors = [Door::Client, Door::Peer, Door::Admin, Door::Http, Door::NameServer];
+            doors.map(|door| step(Poison::new(door), 4.0, 1.0)).into()
+        },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "slow-timers",
+        about: "All clocks of the leader run at half speed, its leases with them: nothing stale.",
+        needs: &[Need::Shim],
+        workloads: queue_and_admin,
+        plan: |_| repeat(2, || step(WrongClock::new(Clock::SlowTimers), 5.0, 3.0)),
+        // At the end they jump to the right time, which no monotonic clock does: what was handed out
+        // comes again too early by as much.
+        expect: || Expectations { clock_slack_ms: 3000, ..available() },
+        ..NOTHING
+    },
+    Drill {
+        name: "stale-name-servers",
+        about: "Name servers stand still while the leader changes: the highest term wins.",
+        plan: |_| repeat(3, || step(StaleNameServers::default(), 2.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "interrupted-snapshot",
+        about: "A follower that needs a snapshot is killed while it arrives, three times: it gets there.",
+        needs: &[Need::Network],
+        broker_options: SHORT_LOG,
+        workloads: consumed_queue,
+        plan: |_| vec![step(InterruptedSnapshot::new(Interruption::Receiver), 13.0, 4.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "interrupted-sender",
+        about: "The leader that sends a snapshot is killed, three times: the follower gets there.",
+        needs: &[Need::Network],
+        broker_options: SHORT_LOG,
+        workloads: consumed_queue,
+        plan: |_| vec![step(InterruptedSnapshot::new(Interruption::Sender), 13.0, 4.0)],
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "interrupted-link",
+        about: "The link that a snapshot comes over is cut, three times: the follower gets there.",
+        needs: &[Need::Network],
+        broker_options: SHORT_LOG,
+        workloads: consumed_queue,
+        plan: |_| vec![step(InterruptedSnapshot::new(Interruption::Link), 13.0, 4.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "overload",
+        about: "Thirty times the usual rate for a while: refused or slow, nothing acknowledged is lost.",
+        workloads: queue_and_flood,
+        plan: |_| repeat(2, || step(Overload::new(150.0), 4.0, 8.0)),
+        expect: overloaded,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-processor",
+        about: "Each broker gets a twenty-fifth of a processor: slow, but leaders do not come and go.",
+        plan: |_| repeat(2, || step(StarvedProcessor::new(0.04), 7.0, 5.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-memory",
+        about: "A request needs more memory than the leader may have: it ends, the others go on.",
+        plan: |_| repeat(3, || step(StarvedMemory::default(), 2.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-descriptors",
+        about: "The leader may open nothing more: who is connected goes on, then all ports answer.",
+        plan: |_| repeat(3, || step(StarvedDescriptors::new(), 5.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "starved-log",
+        about: "The leader may open nothing more and needs a new segment: it ends, and says so.",
+        broker_options: &["--segment-bytes=131072"],
+        plan: |_| repeat(3, || step(StarvedDescriptors::new(), 5.0, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "leader-kills",
+        about: "Forty leaders are killed, one as soon as the last one is back: for the write gap.",
+        plan: |random| {
+            let holds = (0..40).map(|_| random.random_range(0.3..0.8));
+            holds.map(|hold_s| step(Kill::settled(Target::Leader), hold_s, 1.0)).collect()
+        },
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "power-cuts",
+        about: "All brokers lose their power, twenty-five times: nothing is lost.",
+        needs: &[Need::Volumes],
+        plan: |random| {
+            let holds = (0..25).map(|_| random.random_range(0.1..0.5));
+            holds.map(|hold_s| step(PowerCut::settled(Target::All), hold_s, 0.8)).collect()
+        },
+        expect: interrupted,
         ..NOTHING
     },
 ];
@@ -337,6 +461,21 @@ fn queue() -> Vec<Box<dyn Workload>> {
 
 fn large_queue() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Queue { body_bytes: 2048, ..Queue::default() })]
+}
+
+/// What is received is acknowledged: otherwise the log keeps it until it has come again.
+fn consumed_queue() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue { body_bytes: 4096, abandon: 0.0, ..Queue::default() })]
+}
+
+fn queue_and_flood() -> Vec<Box<dyn Workload>> {
+    let flood = Flood {
+        topic: "chaos-flood".to_owned(),
+        rate_per_s: 5000.0,
+        senders: 4000,
+        body_bytes: 1024,
+    };
+    vec![Box::new(Queue::default()), Box::new(flood)]
 }
 
 fn queue_and_admin() -> Vec<Box<dyn Workload>> {
@@ -368,6 +507,11 @@ fn available() -> Expectations {
 /// A majority is up all the time, but the leader's silence must be waited for.
 fn silent_failure() -> Expectations {
     Expectations { write_gap_max_ms: Some(10_000), ..available() }
+}
+
+/// More is asked for than can be done, and all is as before soon after.
+fn overloaded() -> Expectations {
+    Expectations { settling_max_ms: Some(6000), ..available() }
 }
 
 /// For a while nothing can be acknowledged.

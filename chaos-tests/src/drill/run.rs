@@ -111,6 +111,7 @@ impl Stages<'_> {
             endpoints: field.cluster.endpoints(),
             admin: field.cluster.admin_addresses(),
             seed: self.seed,
+            surge: field.surge.clone(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         };

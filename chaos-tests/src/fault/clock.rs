@@ -1,4 +1,4 @@
-//! Faults of clocks: they jump and run fast.
+//! Faults of clocks: they jump, run fast and run slow.
 
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ pub enum Clock {
     JumpBack,
     /// It runs at double speed.
     Fast,
+    /// It runs at half speed.
+    Slow,
+    /// It and all timers run at half speed: a lease ends later for the leader than for the others.
+    SlowTimers,
 }
 
 /// The leader's wall clock is wrong.
@@ -40,6 +44,8 @@ impl Fault for WrongClock {
             Clock::JumpAhead => "clock-ahead",
             Clock::JumpBack => "clock-back",
             Clock::Fast => "clock-fast",
+            Clock::Slow => "clock-slow",
+            Clock::SlowTimers => "timers-slow",
         }
     }
 
@@ -63,6 +69,10 @@ impl Fault for WrongClock {
                 Clock::JumpAhead => Clocks { realtime_offset_ns: hour_ns, ..Clocks::default() },
                 Clock::JumpBack => Clocks { realtime_offset_ns: -hour_ns, ..Clocks::default() },
                 Clock::Fast => Clocks { drift_ppm: 1_000_000, ..Clocks::default() },
+                Clock::Slow => Clocks { drift_ppm: -500_000, ..Clocks::default() },
+                Clock::SlowTimers => {
+                    Clocks { drift_ppm: -500_000, drift_monotonic: true, ..Clocks::default() }
+                }
             };
             shim.set(&Settings { clocks, ..Settings::default() })
         })

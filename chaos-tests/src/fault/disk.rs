@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use rand::seq::SliceRandom;
 use serde_json::json;
 
-use super::process::{Target, names};
+use super::process::{Target, caught_up, names};
 use super::{Bite, Fault, Field, Step};
 use crate::disk::damage;
 use crate::disk::shim::{Counters, Settings, Trigger, WriteError};
@@ -20,13 +20,19 @@ const FENCE_LIMIT: Duration = Duration::from_secs(10);
 /// What was not flushed is gone, then the process is; at the end it starts again on what is left.
 pub struct PowerCut {
     target: Target,
+    settles: bool,
     cut: Vec<usize>,
 }
 
 impl PowerCut {
     /// Of `target`.
     pub fn new(target: Target) -> Self {
-        Self { target, cut: Vec::new() }
+        Self { target, settles: false, cut: Vec::new() }
+    }
+
+    /// Ends only when those that were cut have caught up, as [`super::Kill::settled`].
+    pub fn settled(target: Target) -> Self {
+        Self { settles: true, ..Self::new(target) }
     }
 }
 
@@ -67,6 +73,9 @@ impl Fault for PowerCut {
             for broker in &self.cut {
                 field.volumes[*broker].remount()?;
                 field.cluster.restart(*broker)?;
+            }
+            if self.settles {
+                caught_up(field, &self.cut).await?;
             }
             Ok(Bite::Bit(format!("{} file systems lost what was not flushed", self.cut.len())))
         })

@@ -1,5 +1,7 @@
 //! Where faults are made: a cluster, and what it stands on.
 
+use std::sync::Arc;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -7,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::disk::shim::Shim;
 use crate::disk::volume::Volume;
 use crate::drill::{Drill, Need, Options};
+use crate::load::Surge;
 use crate::net::Network;
 use crate::place::Place;
 
@@ -24,6 +27,8 @@ pub struct Field {
     pub volumes: Vec<Volume>,
     /// Hosts are named as the servers, when the drill needs a network.
     pub network: Option<Network>,
+    /// When the workload [`crate::load::Flood`] sends.
+    pub surge: Arc<Surge>,
     /// Chance. The only source of it for faults.
     pub random: ChaCha8Rng,
 }
@@ -89,11 +94,12 @@ impl Field {
         };
         let cluster = Cluster::start_at(directory, size, &broker_options, place).await?;
         let random = ChaCha8Rng::seed_from_u64(options.seed.rotate_left(32));
-        Ok(Self { cluster, shims, volumes, network, random })
+        Ok(Self { cluster, shims, volumes, network, surge: Arc::default(), random })
     }
 
     /// Undoes everything that a fault may have left, and starts what is down.
     pub async fn heal(&mut self) -> anyhow::Result<()> {
+        self.surge.set(false);
         if let Some(network) = &self.network {
             network.links().heal();
         }

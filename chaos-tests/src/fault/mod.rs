@@ -7,10 +7,16 @@ mod amnesia;
 mod clock;
 mod disk;
 mod field;
+mod kernel;
 mod kill_flushing;
 mod name_server;
 mod network;
+mod overload;
+mod poison;
 mod process;
+mod snapshot;
+mod stale;
+mod starve;
 
 use std::pin::Pin;
 
@@ -21,7 +27,12 @@ pub use self::field::Field;
 pub use self::kill_flushing::KillWhileFlushing;
 pub use self::name_server::KillNameServers;
 pub use self::network::{Cut, Degrade, Partition, Trouble};
+pub use self::overload::Overload;
+pub use self::poison::{Door, Poison};
 pub use self::process::{Kill, Lag, Pause, RestartStorm, RollingRestart, Target};
+pub use self::snapshot::{InterruptedSnapshot, Interruption};
+pub use self::stale::StaleNameServers;
+pub use self::starve::{StarvedDescriptors, StarvedMemory, StarvedProcessor};
 
 /// Whether a fault had an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]

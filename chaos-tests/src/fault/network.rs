@@ -91,7 +91,7 @@ impl Partition {
     }
 }
 
-fn links_of(field: &Field) -> anyhow::Result<&Matrix> {
+pub(super) fn links_of(field: &Field) -> anyhow::Result<&Matrix> {
     Ok(field.network.as_ref().context("the drill has no network of its own")?.links())
 }
 

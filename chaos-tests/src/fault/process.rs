@@ -74,6 +74,7 @@ pub(super) async fn caught_up(field: &Field, brokers: &[usize]) -> anyhow::Resul
 /// `kill -9`; at the end the processes are started again, in a random order.
 pub struct Kill {
     target: Target,
+    settles: bool,
     killed: Vec<usize>,
     was_running: usize,
 }
@@ -81,7 +82,13 @@ pub struct Kill {
 impl Kill {
     /// Of `target`.
     pub fn new(target: Target) -> Self {
-        Self { target, killed: Vec::new(), was_running: 0 }
+        Self { target, settles: false, killed: Vec::new(), was_running: 0 }
+    }
+
+    /// Ends only when those killed have caught up: for many kills, one as soon as possible after
+    /// the other, of which none may meet a group that the one before has left without a spare node.
+    pub fn settled(target: Target) -> Self {
+        Self { settles: true, ..Self::new(target) }
     }
 }
 
@@ -118,6 +125,9 @@ impl Fault for Kill {
             self.killed.shuffle(&mut field.random);
             for broker in &self.killed {
                 field.cluster.restart(*broker)?;
+            }
+            if self.settles {
+                caught_up(field, &self.killed).await?;
             }
             let (dead, all) = (self.was_running, self.killed.len());
             Ok(match dead == all {

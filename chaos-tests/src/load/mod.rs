@@ -7,9 +7,11 @@
 
 mod admin;
 mod churn;
+mod flood;
 mod observe;
 mod queue;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::admin::Admin;
 pub use self::churn::Churn;
+pub use self::flood::{Flood, Surge, SurgeCounts};
 pub use self::observe::{observe, progress};
 pub(crate) use self::observe::{read_everything, status};
 pub use self::queue::Queue;
@@ -34,6 +37,8 @@ pub struct Context {
     pub admin: Vec<String>,
     /// Where chance begins.
     pub seed: u64,
+    /// When [`Flood`] sends.
+    pub surge: Arc<Surge>,
     /// No new work after this.
     pub stop: CancellationToken,
     /// No further consuming after this.

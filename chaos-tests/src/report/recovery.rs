@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::FaultWindow;
 use super::figures::acknowledged_ns;
-use super::invocation::Invocation;
-use crate::history::{Action, Phase};
+use super::invocation::{Invocation, invocations};
+use crate::history::{Action, Event, Phase};
 
 /// What one fault did to sends. It is looked at from its begin to the begin of the next fault that
 /// begins after its end, or to the last send.
@@ -46,6 +46,11 @@ const WINDOW_NS: u64 = 500_000_000;
 
 /// Distance of one window from the next.
 const STEP_NS: u64 = 10_000_000;
+
+/// One line for each of `faults`, from the history they are part of.
+pub fn measure(faults: &[FaultWindow], events: &[Event]) -> Vec<Recovery> {
+    recoveries(faults, &invocations(events))
+}
 
 /// One line for each fault.
 pub(super) fn recoveries(faults: &[FaultWindow], invocations: &[Invocation<'_>]) -> Vec<Recovery> {

@@ -38,8 +38,10 @@ use crate::commit_log::LogConfig;
 use crate::commit_log::OpenError;
 use crate::commit_log::ReadError;
 use crate::log_store::LogStore;
+use crate::network::Addressee;
 use crate::network::Network;
 use crate::network::PEER_MESSAGE_BYTES_MAX;
+use crate::network::accept;
 use crate::network::server::PeerService;
 use crate::planted::Bug;
 use crate::planted::planted;
@@ -179,7 +181,7 @@ impl RaftGroup {
         let raft_runtime = RaftRuntime::new()?;
         let runtime = raft_runtime.handle.clone();
         let raft_config = Arc::new(raft_config(&config)?);
-        let network = Network { log: log.clone() };
+        let network = Network { log: log.clone(), group_hash: group_hash(&config) };
         let node_id = config.node_id;
         let raft = runtime
             .spawn(async move {
@@ -570,14 +572,13 @@ fn serve_peers(
     beside: Routes,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let service = PeerServer::new(PeerService::new(member.clone()))
+    let own = Addressee::new(group_hash(&member.config), member.config.node_id);
+    let service = PeerServer::new(PeerService::new(member.clone(), own))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let _inside = member.runtime.enter();
     let listener = TcpListener::from_std(listener)?;
     member.runtime.spawn(async move {
-        let incoming =
-            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20)
@@ -585,7 +586,7 @@ fn serve_peers(
             .http2_keepalive_timeout(Some(Duration::from_secs(3)))
             .add_routes(beside)
             .add_service(service)
-            .serve_with_incoming(incoming)
+            .serve_with_incoming(accept::connections(listener))
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "peers are no longer served");

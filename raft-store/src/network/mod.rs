@@ -6,6 +6,8 @@
 //!
 //! Not here: forwarding of client calls (`broker`).
 
+pub(crate) mod accept;
+mod addressee;
 pub(crate) mod server;
 mod snapshot;
 
@@ -41,9 +43,11 @@ use openraft::raft::VoteRequest;
 use openraft::raft::VoteResponse;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_client::PeerClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
+pub(crate) use self::addressee::Addressee;
 use crate::commit_log::CommitLog;
 use crate::planted::Bug;
 use crate::planted::planted;
@@ -66,7 +70,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Makes connections to peers.
 pub(crate) struct Network {
     pub(crate) log: CommitLog,
+    pub(crate) group_hash: u64,
 }
+
+/// Says with each call for whom it is.
+type RaftClient = PeerClient<InterceptedService<Channel, Addressee>>;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +86,20 @@ enum Purpose {
 
 /// A connection to one peer.
 pub(crate) struct Connection {
-    client: PeerClient<Channel>,
+    client: RaftClient,
     purpose: Purpose,
     log: CommitLog,
 }
 
-/// A client for the peer at `address` (`host:port`). Connects when first used, resolving the name
-/// anew each time.
+/// A client for the peer at `address` (`host:port`), for calls to whoever is there. Connects when
+/// first used, resolving the name anew each time.
 pub fn peer_client(address: &str) -> Result<PeerClient<Channel>, tonic::transport::Error> {
+    Ok(PeerClient::new(channel(address)?)
+        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX))
+}
+
+fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -93,21 +107,23 @@ pub fn peer_client(address: &str) -> Result<PeerClient<Channel>, tonic::transpor
         .keep_alive_timeout(Duration::from_secs(3))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
-    Ok(PeerClient::new(endpoint.connect_lazy())
-        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX))
+    Ok(endpoint.connect_lazy())
 }
 
 impl Network {
-    fn connect(&self, node: &Node, purpose: Purpose) -> Connection {
-        let client = match peer_client(&node.peer_address) {
-            Ok(client) => client,
+    fn connect(&self, node_id: NodeId, node: &Node, purpose: Purpose) -> Connection {
+        let channel = match channel(&node.peer_address) {
+            Ok(channel) => channel,
             // An address was checked when its node joined; what is no address is never reachable.
             Err(error) => {
                 tracing::error!(address = node.peer_address, %error, "not an address");
-                PeerClient::new(Endpoint::from_static("http://0.0.0.0:1").connect_lazy())
+                Endpoint::from_static("http://0.0.0.0:1").connect_lazy()
             }
         };
+        let addressee = Addressee::new(self.group_hash, node_id);
+        let client = PeerClient::with_interceptor(channel, addressee)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
         Connection { client, purpose, log: self.log.clone() }
     }
 }
@@ -115,16 +131,16 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
-    async fn new_client(&mut self, _: NodeId, node: &Node) -> Connection {
-        self.connect(node, Purpose::Append)
+    async fn new_client(&mut self, node_id: NodeId, node: &Node) -> Connection {
+        self.connect(node_id, node, Purpose::Append)
     }
 
-    async fn new_heartbeat_client(&mut self, _: NodeId, node: &Node) -> Connection {
-        self.connect(node, Purpose::Heartbeat)
+    async fn new_heartbeat_client(&mut self, node_id: NodeId, node: &Node) -> Connection {
+        self.connect(node_id, node, Purpose::Heartbeat)
     }
 
-    async fn new_snapshot_client(&mut self, _: NodeId, node: &Node) -> Connection {
-        self.connect(node, Purpose::Snapshot)
+    async fn new_snapshot_client(&mut self, node_id: NodeId, node: &Node) -> Connection {
+        self.connect(node_id, node, Purpose::Snapshot)
     }
 }
 

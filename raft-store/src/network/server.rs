@@ -1,7 +1,8 @@
 //! The peer service: what other nodes of the group ask of this one.
 //!
 //! Invariant: before this node is admitted (its disk is known to hold what it once promised, or the
-//! group knows that it is empty), it answers no Raft message.
+//! group knows that it is empty), it answers no Raft message; and it answers none that is for another
+//! node or group, or whose term no group can have reached.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,25 +26,34 @@ use tonic::Streaming;
 
 use crate::commit_log::format;
 use crate::group::Member;
+use crate::network::Addressee;
 use crate::planted::Bug;
 use crate::planted::planted;
 use crate::snapshot::IncomingTransfer;
 use crate::types;
 use crate::types::TypeConfig;
 
+/// By how much a term that is heard of may exceed the one that is known: more elections than there
+/// can be between two messages. A term is kept for ever and grows with each election: one close to
+/// the largest number, from a flipped bit or a stranger, would leave no room for the next.
+const TERM_STEP_MAX: u64 = 1 << 32;
+
 /// Answers peers on behalf of one node.
 #[derive(Clone)]
 pub struct PeerService {
     member: Arc<Member>,
+    own: Addressee,
     transfer: Arc<tokio::sync::Mutex<Option<IncomingTransfer>>>,
 }
 
 impl PeerService {
-    pub(crate) fn new(member: Arc<Member>) -> Self {
-        Self { member, transfer: Arc::default() }
+    pub(crate) fn new(member: Arc<Member>, own: Addressee) -> Self {
+        Self { member, own, transfer: Arc::default() }
     }
 
-    fn admitted(&self) -> Result<(), Status> {
+    /// Whether a Raft message may be looked at.
+    fn admitted<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.own.check(request.metadata())?;
         if self.member.is_admitted() {
             return Ok(());
         }
@@ -62,7 +72,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.admitted()?;
+        self.admitted(&request)?;
         let member = self.member.clone();
         let mut incoming = request.into_inner();
         let requests = async_stream(member.clone(), async move |yielder| {
@@ -71,7 +81,7 @@ impl Peer for PeerService {
                 match incoming.message().await {
                     Ok(Some(message)) => {
                         leader = message.vote.map(|vote| vote.node_id);
-                        match append_from_wire(message) {
+                        match append_from_wire(&member, message) {
                             Ok(request) => {
                                 if yielder.send(request).await.is_err() {
                                     return;
@@ -104,8 +114,8 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::AppendRequest>,
     ) -> Result<Response<wire::AppendResponse>, Status> {
-        self.admitted()?;
-        let request = append_from_wire(request.into_inner())?;
+        self.admitted(&request)?;
+        let request = append_from_wire(&self.member, request.into_inner())?;
         let (previous, last) = (
             request.prev_log_id,
             request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id),
@@ -118,9 +128,9 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        self.admitted()?;
+        self.admitted(&request)?;
         let message = request.into_inner();
-        let vote = types::vote_from_wire(message.vote.unwrap_or_default());
+        let vote = believable(&self.member, message.vote)?;
         let mut last_log_id = message.last_log_id.map(types::log_id_from_wire);
         if planted(Bug::VoteForShorterLog) {
             last_log_id = last_log_id.max(self.member.log.last().map(types::from_position));
@@ -144,10 +154,10 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
-        self.admitted()?;
+        self.admitted(&request)?;
         let message = request.into_inner();
         let request = TransferLeaderRequest::<TypeConfig>::new(
-            types::vote_from_wire(message.from_leader.unwrap_or_default()),
+            believable(&self.member, message.from_leader)?,
             message.to_node_id,
             message.last_log_id.map(types::log_id_from_wire),
         );
@@ -160,10 +170,10 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::SnapshotOffer>,
     ) -> Result<Response<wire::SnapshotWanted>, Status> {
-        self.admitted()?;
+        self.admitted(&request)?;
         let offer = request.into_inner();
         let current = self.member.log.vote().map(types::from_vote_record);
-        let offered = types::vote_from_wire(offer.vote.unwrap_or_default());
+        let offered = believable(&self.member, offer.vote)?;
         if let Some(current) = current.filter(|current| *current > offered) {
             let higher_vote = Some(types::vote_to_wire(&current));
             return Ok(Response::new(wire::SnapshotWanted { higher_vote, ..Default::default() }));
@@ -188,7 +198,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
-        self.admitted()?;
+        self.admitted(&request)?;
         let Some(mut transfer) = self.transfer.lock().await.take() else {
             return Err(Status::failed_precondition("no snapshot was offered"));
         };
@@ -214,7 +224,7 @@ impl Peer for PeerService {
             meta: files.meta().map_err(internal)?,
             snapshot: files,
         };
-        let vote = types::vote_from_wire(vote.unwrap_or_default());
+        let vote = believable(&self.member, vote)?;
         let response =
             self.member.raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
         self.member.incoming.remove().map_err(internal)?;
@@ -253,11 +263,24 @@ where
     tokio_stream::wrappers::ReceiverStream::new(receiver)
 }
 
+/// The vote of a message, unless no group can have come to its term.
+fn believable(member: &Member, vote: Option<wire::Vote>) -> Result<types::Vote, Status> {
+    let vote = vote.unwrap_or_default();
+    let known = member.log.vote().map_or(0, |vote| vote.term);
+    if vote.term > known.saturating_add(TERM_STEP_MAX) && !planted(Bug::StrangerBelieved) {
+        let text = format!("term {} is not believed after term {known}", vote.term);
+        tracing::warn!(sender = vote.node_id, "refused a message: {text}");
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(types::vote_from_wire(vote))
+}
+
 fn append_from_wire(
+    member: &Member,
     message: wire::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     Ok(AppendEntriesRequest {
-        vote: types::vote_from_wire(message.vote.unwrap_or_default()),
+        vote: believable(member, message.vote)?,
         prev_log_id: message.prev_log_id.map(types::log_id_from_wire),
         leader_commit: message.leader_commit.map(types::log_id_from_wire),
         entries: decode_entries(message.frames)?,

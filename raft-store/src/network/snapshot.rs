@@ -11,12 +11,11 @@ use openraft::errors::StreamingError;
 use openraft::raft::SnapshotResponse;
 use prost::Message;
 use raftmq_proto::raftmq as wire;
-use raftmq_proto::raftmq::peer_client::PeerClient;
 use raftmq_proto::raftmq::snapshot_chunk::Part;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
+use super::RaftClient;
 use crate::commit_log::CommitLog;
 use crate::snapshot::SnapshotFiles;
 use crate::types;
@@ -30,7 +29,7 @@ const CHUNKS_AHEAD: usize = 4;
 
 /// Sends `snapshot` and waits until it is installed.
 pub(super) async fn send(
-    client: &mut PeerClient<Channel>,
+    client: &mut RaftClient,
     log: &CommitLog,
     vote: Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotFiles>,
