@@ -160,6 +160,8 @@ mod tests {
         Send {
             begin_ms: end_ms - 5,
             end_ms,
+            begin_ns: None,
+            end_ns: None,
             value: value.into(),
             ok,
             id: ok.then(|| format!("id-{value}")),
@@ -172,7 +174,19 @@ mod tests {
     }
 
     fn delivery(value: &str, acked: bool) -> Delivery {
-        Delivery { at_ms: 0, value: value.into(), id: String::new(), attempt: 1, acked }
+        Delivery {
+            at_ms: 0,
+            value: value.into(),
+            id: String::new(),
+            attempt: 1,
+            acked,
+            begin_ns: None,
+            end_ns: None,
+            invisible_ms: None,
+            ack_begin_ns: None,
+            ack_end_ns: None,
+            error: None,
+        }
     }
 
     #[test]

@@ -219,8 +219,18 @@ impl Book {
             println!("{:<20} seed {seed:<6} UNKNOWN  this machine lacks {missing}", drill.name);
             return Ok(Verdict::Unknown);
         }
+        let prepared = *drill;
+        let prepare = tokio::task::spawn_blocking(move || drill::prepare(&prepared));
+        if let Err(error) = prepare.await? {
+            println!("{:<20} seed {seed:<6} UNKNOWN  {error:#}", drill.name);
+            return Ok(Verdict::Unknown);
+        }
         let directory = drill::directory(&self.runs, drill.name, seed);
-        let options = Options { seed, directory: directory.clone(), environment: Vec::new() };
+        let options = Options {
+            seed,
+            directory: directory.clone(),
+            environment: Vec::new(),
+        };
         let (run, events) = drill::run(drill, &options).await?;
         if let Some(ledger) = &self.ledger {
             Entry::new(&run, &events).append(ledger)?;

@@ -54,6 +54,11 @@ impl Client {
         if self == Self::Rust { "simple" } else { "push" }
     }
 
+    /// The ways to consume that it has.
+    pub fn consume_modes(self) -> &'static [&'static str] {
+        if self == Self::Rust { &["simple"] } else { &["push", "simple"] }
+    }
+
     /// Whether its producer tries a failed send again by itself.
     pub fn retries_sends(self) -> bool {
         self != Self::Rust
@@ -85,10 +90,45 @@ impl Client {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(self.name()).join(name)
     }
 
-    fn start(self, command: &str, directory: &Path, args: &[&str]) -> anyhow::Result<Process> {
+    /// Starts `command` of its driver; `name` tells it from others.
+    fn start(
+        self,
+        name: &str,
+        command: &str,
+        directory: &Path,
+        args: &[&str],
+    ) -> anyhow::Result<Process> {
         let mut run = Command::new(self.script("run.sh"));
         run.arg(command).args(args).env("DRIVER_OUT", self.out()?);
-        Process::start(&format!("{}-{command}", self.name()), directory, run)
+        Process::start(&format!("{}-{name}", self.name()), directory, run)
+    }
+
+    /// Whether its driver was built before, or what is missing to build it.
+    pub fn supported(self) -> Result<(), String> {
+        let tools: &[&str] = match self {
+            Self::Java => &["java", "mvn"],
+            Self::Go => &["go"],
+            Self::Python => &["python3"],
+            Self::Node => &["node", "npm"],
+            Self::Rust => &["cargo"],
+        };
+        // Only what runs it is needed once it is built.
+        let needed = if self.is_built() { &tools[..1] } else { tools };
+        match needed.iter().find(|tool| !is_in_path(tool)) {
+            Some(tool) => Err(format!("no {tool}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its driver was built before, so that nothing is needed any more but to run it.
+    fn is_built(self) -> bool {
+        let built = match self {
+            Self::Java => "raftmq-java-driver.jar",
+            Self::Python => "venv/installed-requirements.txt",
+            // Their builds are quick, or find out themselves.
+            Self::Go | Self::Node | Self::Rust => return false,
+        };
+        self.out().is_ok_and(|out| out.join(built).exists())
     }
 }
 
@@ -126,13 +166,24 @@ impl Producer {
         let rate = rate.to_string();
         let args = ["--endpoint", endpoint, "--topic", topic, "--rate", &rate];
         let until = ["--seconds", "3600", "--log", log.to_str().context("path is not UTF-8")?];
-        let process = client.start("produce", directory, &[&args[..], &until].concat())?;
+        let process =
+            client.start("produce", "produce", directory, &[&args[..], &until].concat())?;
         Ok(Self { client, process, log })
     }
 
     /// Waits until its first send succeeded.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         self.process.printed("READY", START_LIMIT).await
+    }
+
+    /// Where it writes down what became of every send.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Fails when it does not run any more.
+    pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
+        ensure_alive(&mut self.process, self.client, "producer")
     }
 
     /// Tells it to send no more.
@@ -177,12 +228,25 @@ impl Consumer {
         topic: &str,
         group: &str,
     ) -> anyhow::Result<Self> {
-        let log = directory.join(format!("{}-consume.jsonl", client.name()));
+        Self::start_in_mode(client, client.consume_mode(), directory, endpoint, topic, group)
+    }
+
+    /// The same with the kind of consumer that is asked for, one of [`Client::consume_modes`].
+    pub fn start_in_mode(
+        client: Client,
+        mode: &str,
+        directory: &Path,
+        endpoint: &str,
+        topic: &str,
+        group: &str,
+    ) -> anyhow::Result<Self> {
+        let name = format!("consume-{mode}");
+        let log = directory.join(format!("{}-{name}.jsonl", client.name()));
         File::create(&log)?;
         let args = ["--endpoint", endpoint, "--topic", topic, "--group", group];
         let log_path = log.to_str().context("path is not UTF-8")?;
-        let rest = ["--mode", client.consume_mode(), "--log", log_path];
-        let process = client.start("consume", directory, &[&args[..], &rest].concat())?;
+        let rest = ["--mode", mode, "--log", log_path];
+        let process = client.start(&name, "consume", directory, &[&args[..], &rest].concat())?;
         Ok(Self { client, process, log })
     }
 
@@ -191,15 +255,21 @@ impl Consumer {
         self.process.printed("READY", START_LIMIT).await
     }
 
+    /// Fails when it does not run any more.
+    pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
+        ensure_alive(&mut self.process, self.client, "consumer")
+    }
+
     /// The deliveries so far. Fails when it does not run any more.
     pub fn deliveries(&mut self) -> anyhow::Result<Vec<Delivery>> {
-        let status = self.process.exit_status()?;
-        ensure!(
-            status.is_none(),
-            "the {} consumer ended by itself\n{}",
-            self.client.name(),
-            self.process.log_tail()
-        );
+        self.ensure_alive()?;
+        driver_log::deliveries(&self.log)
+    }
+
+    /// Ends it at once, as far as it came, and returns every delivery: a push consumer would wait
+    /// for its long poll first.
+    pub fn cut(mut self) -> anyhow::Result<Vec<Delivery>> {
+        self.process.kill()?;
         driver_log::deliveries(&self.log)
     }
 
@@ -216,6 +286,18 @@ impl Consumer {
         ensure!(status.success(), "{name} consumer: {status}\n{}", self.process.log_tail());
         driver_log::deliveries(&self.log)
     }
+}
+
+fn is_in_path(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
+}
+
+fn ensure_alive(process: &mut Process, client: Client, what: &str) -> anyhow::Result<()> {
+    let status = process.exit_status()?;
+    let name = client.name();
+    ensure!(status.is_none(), "the {name} {what} ended by itself\n{}", process.log_tail());
+    Ok(())
 }
 
 /// One line of `interop`.
@@ -270,7 +352,8 @@ impl Interop {
         let count = count.to_string();
         let args = ["--endpoint", endpoint, "--topic", &self.topic, "--topic2", &topic2];
         let rest = ["--group", &self.group, "--group2", &group2, "--count", &count];
-        let mut process = client.start("interop", directory, &[&args[..], &rest].concat())?;
+        let mut process =
+            client.start("interop", "interop", directory, &[&args[..], &rest].concat())?;
         let ended = process.ended(limit).await;
         let stdout = process.stdout()?;
         let status = ended.with_context(|| format!("{stdout}{}", process.log_tail()))?;

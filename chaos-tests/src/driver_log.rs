@@ -14,6 +14,10 @@ pub struct Send {
     pub begin_ms: u64,
     /// See `begin_ms`.
     pub end_ms: u64,
+    /// The same by the monotonic clock of the machine, in nanoseconds, if the driver tells.
+    pub begin_ns: Option<u64>,
+    /// See `begin_ns`.
+    pub end_ns: Option<u64>,
     /// The body, different for every send of a run.
     #[serde(rename = "v")]
     pub value: String,
@@ -41,6 +45,21 @@ pub struct Delivery {
     pub attempt: u32,
     /// The application is done with it, and has said so or will as soon as it can.
     pub acked: bool,
+    /// When the application asked for messages, by the monotonic clock of the machine, in
+    /// nanoseconds, if the driver tells. A push consumer asks by itself, nobody knows when.
+    pub begin_ns: Option<u64>,
+    /// When the application had the message.
+    pub end_ns: Option<u64>,
+    /// For how long it asked the message to be invisible to others.
+    pub invisible_ms: Option<u64>,
+    /// When the application acknowledged it and when it had the answer. A push consumer
+    /// acknowledges by itself.
+    pub ack_begin_ns: Option<u64>,
+    /// See `ack_begin_ns`.
+    pub ack_end_ns: Option<u64>,
+    /// Why it is not acknowledged.
+    #[serde(rename = "err")]
+    pub error: Option<String>,
 }
 
 /// One message that lies in a queue.

@@ -38,3 +38,4 @@ pub mod selftest;
 mod wait;
 
 pub use wait::{Unmet, must, until};
+use wait::until_seen;

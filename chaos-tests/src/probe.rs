@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::disk::shim::Shim;
 use crate::disk::volume;
 use crate::drill::Need;
+use crate::driver::Client;
 use crate::net;
 
 /// One thing that drills can need.
@@ -18,35 +19,37 @@ pub struct Probed {
     pub missing: Option<String>,
 }
 
+/// What drills can need, in the order of the table.
+const NEEDS: [Need; 5] = [Need::Network, Need::Volumes, Need::Shim, Need::Java, Need::Python];
+
 /// Tries everything that drills can need.
 pub fn probe() -> Vec<Probed> {
-    let probed = |need: Need, about, result: Result<(), String>| Probed {
-        name: need.name(),
-        about,
-        missing: result.err(),
-    };
-    vec![
-        probed(
-            Need::Network,
-            "namespaces and a packet switch: partitions, bad links",
-            net::supported(),
-        ),
-        probed(Need::Volumes, "a file system for each broker: power cuts", volume::supported()),
-        probed(
-            Need::Shim,
+    NEEDS.map(probe_for).into()
+}
+
+fn probe_for(need: Need) -> Probed {
+    let (about, result) = match need {
+        Need::Network => {
+            ("namespaces and a packet switch: partitions, bad links", net::supported())
+        }
+        Need::Volumes => ("a file system for each broker: power cuts", volume::supported()),
+        Need::Shim => (
             "a library before the C library: sick disks, wrong clocks",
             Shim::create().map(drop).map_err(|error| format!("{error:#}")),
         ),
-    ]
+        Need::Java => {
+            ("java, and mvn to build with: the official client", Client::Java.supported())
+        }
+        Need::Python => ("python3: the official client", Client::Python.supported()),
+    };
+    Probed { name: need.name(), about, missing: result.err() }
 }
 
 /// What is missing for these needs, in one sentence.
 pub fn missing(needs: &[Need]) -> Option<String> {
-    let probed = probe();
     let lacks = |need: &Need| {
-        let found = probed.iter().find(|probed| probed.name == need.name());
-        let missing = found.and_then(|probed| probed.missing.clone())?;
-        Some(format!("{}: {missing}", need.name()))
+        let Probed { name, missing, .. } = probe_for(*need);
+        missing.map(|missing| format!("{name}: {missing}"))
     };
     let lacking: Vec<String> = needs.iter().filter_map(lacks).collect();
     (!lacking.is_empty()).then(|| lacking.join("; "))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::until;
+use crate::until_seen;
 
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 30;
@@ -82,13 +82,13 @@ impl Process {
     /// Waits until it ends by itself.
     pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
-        until(&what, limit, async || self.exit_status()?.context("it still runs")).await
+        until_seen(&what, limit, || self.exit_status()?.context("it still runs")).await
     }
 
     /// Waits until it has printed this line.
     pub async fn printed(&mut self, line: &str, limit: Duration) -> anyhow::Result<()> {
         let what = format!("{line} from {}", self.name);
-        let printed = until(&what, limit, async || {
+        let printed = until_seen(&what, limit, || {
             if self.stdout()?.lines().any(|printed| printed == line) {
                 return Ok(Ok(()));
             }

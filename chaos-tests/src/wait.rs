@@ -41,3 +41,22 @@ pub async fn until<T>(
         }
     }
 }
+
+/// As [`until`], of something that is known at once. May wait in any task, which an asynchronous
+/// closure that borrows may not.
+pub(crate) async fn until_seen<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let begin = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return Ok(value),
+            Err(error) if begin.elapsed() > limit => {
+                return Err(Unmet(format!("waited {limit:?} for {what}: {error:#}")).into());
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}

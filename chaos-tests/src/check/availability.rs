@@ -2,11 +2,13 @@
 //!
 //! Judges nothing by itself: only limits that a drill gives can be broken.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Judge, ms};
 use super::operation::Outcome;
-use super::view::View;
+use super::view::{Send, View};
 use super::window::Window;
 use super::{Checker, Expectations, Finding, settling};
 
@@ -90,7 +92,18 @@ pub struct Outage {
 
 /// Measures a history.
 pub fn measure(view: &View<'_>) -> Availability {
-    let load = Load::of(view);
+    measure_load(view, &Load::of(view, |_| true))
+}
+
+/// Measures what was sent to each topic by itself, sorted by topic: one client may stand still while
+/// another one goes on. Topics of which nothing was acknowledged before the first fault are left out.
+pub fn measure_topics<'a>(view: &View<'a>) -> BTreeMap<&'a str, Availability> {
+    let topics: BTreeSet<&str> = view.sends.iter().map(|send| send.topic).collect();
+    let of = |topic| (topic, measure_load(view, &Load::of(view, |send| send.topic == topic)));
+    topics.into_iter().map(of).filter(|(_, measured)| measured.baseline.sends_ok > 1).collect()
+}
+
+fn measure_load(view: &View<'_>, load: &Load) -> Availability {
     let first_ns = view.windows.first().map_or(u64::MAX, |window| window.begin.time_ns);
     let baseline = load.baseline(first_ns);
     let faults: Vec<_> =
@@ -110,10 +123,11 @@ pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
         judge.unknown("before the first fault fewer than two sends were acknowledged");
     }
     for (fault, window) in faults.iter().zip(&view.windows) {
-        judge_gap(fault, window, expect, &mut judge);
+        judge_gap(fault, window, "", expect, &mut judge);
         judge_recovery(fault, window, expect, &mut judge);
         settling::judge(view, window, expect, &mut judge);
     }
+    judge_topics(view, expect, &mut judge);
     let most = |of: fn(&FaultAvailability) -> u64| faults.iter().map(of).max().unwrap_or(0) as f64;
     let sum = |of: fn(&FaultAvailability) -> u64| faults.iter().map(of).sum::<u64>() as f64;
     judge.figure("baseline_sends_per_s", baseline.sends_per_s);
@@ -131,9 +145,25 @@ pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
     judge.finish(format!("{count} faults; longest write gap {longest} ms, {before} ms before them"))
 }
 
+/// With several topics the limit holds for each.
+fn judge_topics(view: &View<'_>, expect: &Expectations, judge: &mut Judge) {
+    let topics = measure_topics(view);
+    if topics.len() < 2 {
+        return;
+    }
+    for (topic, Availability { faults, .. }) in topics {
+        let longest = faults.iter().map(|fault| fault.write_gap_ms).max().unwrap_or(0);
+        judge.figure(&format!("write_gap_max_ms_{topic}"), longest as f64);
+        for (fault, window) in faults.iter().zip(&view.windows) {
+            judge_gap(fault, window, &format!(" to topic {topic}"), expect, judge);
+        }
+    }
+}
+
 fn judge_gap(
     fault: &FaultAvailability,
     window: &Window<'_>,
+    whither: &str,
     expect: &Expectations,
     judge: &mut Judge,
 ) {
@@ -141,8 +171,9 @@ fn judge_gap(
     let gap_ms = fault.write_gap_ms;
     if gap_ms > limit_ms {
         let title = window.title();
-        let text =
-            format!("{title}: no send was acknowledged for {gap_ms} ms, limit {limit_ms} ms");
+        let text = format!(
+            "{title}: no send{whither} was acknowledged for {gap_ms} ms, limit {limit_ms} ms"
+        );
         judge.violation(text, window.lines());
     }
 }
@@ -183,9 +214,9 @@ struct Load {
 }
 
 impl Load {
-    fn of(view: &View<'_>) -> Self {
+    fn of(view: &View<'_>, counts: impl Fn(&Send<'_>) -> bool) -> Self {
         let mut load = Self { ok: vec![], failed: vec![], unknown: vec![], end_ns: 0 };
-        for send in &view.sends {
+        for send in view.sends.iter().filter(|send| counts(send)) {
             let end = send.operation.end.unwrap_or(send.operation.invoke);
             load.end_ns = load.end_ns.max(end.time_ns);
             match send.operation.outcome() {
@@ -197,8 +228,9 @@ impl Load {
         for times in [&mut load.ok, &mut load.failed, &mut load.unknown] {
             times.sort_unstable();
         }
-        if let Some(drain) = view.mark("drain") {
-            load.end_ns = drain.time_ns;
+        // Between the two, clients that are processes of their own end.
+        if let Some(stop) = view.mark("stop").or_else(|| view.mark("drain")) {
+            load.end_ns = stop.time_ns;
         }
         load
     }
@@ -321,6 +353,7 @@ mod tests {
     use super::super::Verdict;
     use super::super::fixture::History;
     use super::*;
+    use crate::history::Action;
 
     /// A send every 10 ms for 2 s; n1 is killed, and after the pause it goes on for 4 s.
     fn run(pause_ms: u64) -> History {
@@ -386,6 +419,37 @@ mod tests {
                 "kill of n1: throughput recovered after 1501 ms, limit 1500 ms",
             ]
         );
+    }
+
+    #[test]
+    fn a_topic_that_stands_still_is_not_hidden_by_another() {
+        let mut history = run(50);
+        let expect = Expectations { write_gap_max_ms: Some(1000), ..Expectations::default() };
+        assert_eq!(judged(&history, &expect).verdict, Verdict::Pass);
+        // Somebody else's sends stop two seconds before the fault ends.
+        for event in &mut history.events {
+            if let Action::Send { topic, value, .. } = &mut event.action
+                && value.ends_with('7')
+                && event.time_ns < 4_000_000_000
+            {
+                *topic = "other".into();
+            }
+        }
+        let finding = judged(&history, &expect);
+        let texts: Vec<_> = finding.violations.iter().map(|one| one.text.as_str()).collect();
+        let text = "kill of n1: no send to topic other was acknowledged for 2090 ms, limit 1000 ms";
+        assert_eq!(texts, [text]);
+        assert_eq!(finding.figures["write_gap_max_ms_other"], 2090.0);
+        assert_eq!(finding.figures["write_gap_max_ms_t"], 60.0);
+    }
+
+    #[test]
+    fn the_load_ends_when_the_producers_are_told_to_stop() {
+        let mut history = run(50);
+        history.events.retain(|event| event.time_ns < 6_000_000_000);
+        history.at(6000).mark("stop").at(9000).mark("drain");
+        let measured = measure(&View::new(&history.events));
+        assert_eq!(measured.faults[0].write_gap_ms, 60);
     }
 
     #[test]

@@ -5,14 +5,15 @@
 //!
 //! A delivery was decided at some moment between the begin and the end of its `receive`. So it came
 //! too early only if even its end lies before the earliest end of the time for which the delivery
-//! before it was invisible; and it came after an acknowledgement only if it began after that one's
+//! before it was invisible; that may have been changed meanwhile, to be counted from the begin of the
+//! change at the earliest, and nobody knows whether a change without an answer took effect. And it came after an acknowledgement only if it began after that one's
 //! end, or if its attempt is above every attempt that anybody acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::judge::{Judge, ms};
 use super::operation::Outcome;
-use super::view::{Ack, Place, View, dead_letters_of};
+use super::view::{Ack, Change, Place, View, dead_letters_of};
 use super::{Checker, Expectations, Finding};
 
 /// No value and no message id at two places; no delivery of a message that is still invisible or
@@ -115,6 +116,8 @@ type Key<'a> = (&'a str, &'a str, &'a str);
 struct Chain<'a> {
     handed: Vec<Handed>,
     acks: Vec<&'a Ack<'a>>,
+    /// In the order of their begins.
+    changes: Vec<&'a Change<'a>>,
 }
 
 /// One delivery.
@@ -152,6 +155,11 @@ fn chains<'v>(view: &'v View<'_>) -> BTreeMap<Key<'v>, Chain<'v>> {
             chain.acks.push(ack);
         }
     }
+    for change in view.changes.iter().filter(|one| one.operation.outcome() != Outcome::Fail) {
+        if let Some(chain) = chains.get_mut(&(change.group, change.topic, change.value)) {
+            chain.changes.push(change);
+        }
+    }
     let mut sorted: BTreeMap<_, _> = chains.into_iter().collect();
     for chain in sorted.values_mut() {
         chain.handed.sort_by_key(|handed| (handed.attempt, handed.end_ns, handed.line));
@@ -168,7 +176,7 @@ impl Chain<'_> {
             let (before, handed) = (&pair[0], &pair[1]);
             latest = latest.into_iter().chain([before]).max_by_key(|one| one.invoke_ns);
             let going_back = latest.filter(|latest| latest.invoke_ns > handed.end_ns);
-            let (what, before) = match (wrong_after(before, handed, slack_ns), going_back) {
+            let (what, before) = match (self.wrong_after(before, handed, slack_ns), going_back) {
                 (_, Some(latest)) => {
                     let (later, earlier) = (handed.attempt, latest.attempt);
                     (format!("attempt {later} came before attempt {earlier}"), latest)
@@ -185,6 +193,38 @@ impl Chain<'_> {
         }
     }
 
+    /// What is wrong with a delivery, given the one of the attempt before it.
+    fn wrong_after(&self, before: &Handed, handed: &Handed, slack_ns: u64) -> Option<String> {
+        let attempt = handed.attempt;
+        if before.attempt == attempt {
+            return Some(format!("two deliveries are attempt {attempt}"));
+        }
+        let (visible_ns, invisible_ms) = self.visible_again(before)?;
+        let early_ns = visible_ns.saturating_sub(handed.end_ns).saturating_sub(slack_ns);
+        (early_ns > 0).then(|| {
+            let (early_ms, before) = (ms(visible_ns - handed.end_ns), before.attempt);
+            format!("attempt {attempt} came {early_ms} ms before the {invisible_ms} ms of attempt {before} were over")
+        })
+    }
+
+    /// When a delivery's message was visible again at the earliest, and the time it then had been
+    /// invisible for, in milliseconds. None: nobody knows.
+    fn visible_again(&self, handed: &Handed) -> Option<(u64, u64)> {
+        let until = |begin_ns: u64, invisible_ms: u64| {
+            (begin_ns.saturating_add(invisible_ms.saturating_mul(1_000_000)), invisible_ms)
+        };
+        let known = handed.invisible_ms > 0;
+        let mut visible = known.then(|| until(handed.invoke_ns, handed.invisible_ms));
+        for change in self.changes.iter().filter(|change| change.attempt == handed.attempt) {
+            let changed = until(change.operation.invoke_ns(), change.invisible_ms);
+            visible = match change.operation.outcome() {
+                Outcome::Ok => Some(changed),
+                _ => visible.map(|before| before.min(changed)),
+            };
+        }
+        visible
+    }
+
     /// Deliveries of what was consumed, each with the acknowledgement that ended it.
     fn after_acks(&self) -> Vec<(&Handed, &Ack<'_>)> {
         let ok = |ack: &&&Ack<'_>| ack.operation.ok_ns().is_some();
@@ -197,22 +237,6 @@ impl Chain<'_> {
         let late = |handed: &&Handed| handed.invoke_ns > acked_ns || handed.attempt > highest;
         self.handed.iter().filter(late).map(|handed| (handed, *first)).collect()
     }
-}
-
-/// What is wrong with a delivery, given the one of the attempt before it.
-fn wrong_after(before: &Handed, handed: &Handed, slack_ns: u64) -> Option<String> {
-    let attempt = handed.attempt;
-    if before.attempt == attempt {
-        return Some(format!("two deliveries are attempt {attempt}"));
-    }
-    let invisible_ns = before.invisible_ms.saturating_mul(1_000_000);
-    let visible_ns = before.invoke_ns.saturating_add(invisible_ns);
-    let early_ns = visible_ns.saturating_sub(handed.end_ns).saturating_sub(slack_ns);
-    (invisible_ns > 0 && early_ns > 0).then(|| {
-        let early_ms = ms(visible_ns - handed.end_ns);
-        let (before, invisible_ms) = (before.attempt, before.invisible_ms);
-        format!("attempt {attempt} came {early_ms} ms before the {invisible_ms} ms of attempt {before} were over")
-    })
 }
 
 #[cfg(test)]
@@ -243,6 +267,38 @@ mod tests {
         assert_eq!(texts(&history), [text]);
         let finding = check(&View::new(&history.events), &Expectations::default());
         assert_eq!(finding.violations[0].events, [0, 2]);
+    }
+
+    #[test]
+    fn a_delivery_is_invisible_for_as_long_as_it_was_changed_to() {
+        let again = |changes: &[(u64, Phase)]| {
+            let mut history = History::new();
+            history.received("g", &[("a", 1)], 100);
+            for (invisible_ms, phase) in changes {
+                history.change_invisible(*phase, "g", "a", 1, *invisible_ms);
+            }
+            history.at(250).received("g", &[("a", 2)], 100);
+            texts(&history)
+        };
+        let early =
+            ["a of topic t in group g: attempt 2 came 51 ms before the 300 ms of attempt 1 \
+                      were over"];
+        assert_eq!(again(&[]), [""; 0]);
+        assert_eq!(again(&[(300, Phase::Ok)]), early);
+        assert_eq!(again(&[(300, Phase::Fail)]), [""; 0]);
+        // It may have taken no effect.
+        assert_eq!(again(&[(300, Phase::Unknown)]), [""; 0]);
+        // The last one counts.
+        assert_eq!(again(&[(300, Phase::Ok), (10, Phase::Ok)]), [""; 0]);
+        assert_eq!(again(&[(300, Phase::Ok), (10, Phase::Unknown)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_message_given_back_may_come_at_once() {
+        let mut history = History::new();
+        history.received("g", &[("a", 1)], 1000).change_invisible(Phase::Ok, "g", "a", 1, 0);
+        history.received("g", &[("a", 2)], 1000);
+        assert_eq!(texts(&history), [""; 0]);
     }
 
     #[test]

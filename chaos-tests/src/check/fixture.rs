@@ -195,6 +195,19 @@ impl History {
         self.ack_begins(4, group, value, attempt).ack_ends(4, Phase::Ok, group, value, attempt)
     }
 
+    pub fn change_invisible(
+        &mut self,
+        phase: Phase,
+        group: &str,
+        value: &str,
+        attempt: u32,
+        invisible_ms: u64,
+    ) -> &mut Self {
+        let (group, topic, value) = (group.to_owned(), "t".to_owned(), value.to_owned());
+        let action = Action::ChangeInvisible { group, topic, value, attempt, invisible_ms };
+        self.push(4, Phase::Invoke, action.clone(), None).push(4, phase, action, None)
+    }
+
     // Administration.
 
     pub fn admin(

@@ -17,6 +17,7 @@ pub struct View<'a> {
     pub(super) sends: Vec<Send<'a>>,
     pub(super) receives: Vec<Receive<'a>>,
     pub(super) acks: Vec<Ack<'a>>,
+    pub(super) changes: Vec<Change<'a>>,
     pub(super) admins: Vec<Admin<'a>>,
     pub(super) stored: Vec<Stored<'a>>,
     pub(super) statuses: Vec<Status<'a>>,
@@ -50,6 +51,16 @@ pub(super) struct Ack<'a> {
     pub topic: &'a str,
     pub value: &'a str,
     pub attempt: u32,
+    pub operation: Operation<'a>,
+}
+
+/// Of how long a delivery is invisible.
+pub(super) struct Change<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub value: &'a str,
+    pub attempt: u32,
+    pub invisible_ms: u64,
     pub operation: Operation<'a>,
 }
 
@@ -118,6 +129,7 @@ impl<'a> View<'a> {
             sends: Vec::new(),
             receives: Vec::new(),
             acks: Vec::new(),
+            changes: Vec::new(),
             admins: Vec::new(),
             stored: Vec::new(),
             statuses: Vec::new(),
@@ -149,6 +161,11 @@ impl<'a> View<'a> {
             }
             Action::Ack { group, topic, value, attempt } => {
                 self.acks.push(Ack { group, topic, value, attempt: *attempt, operation });
+            }
+            Action::ChangeInvisible { group, topic, value, attempt, invisible_ms } => {
+                let (attempt, invisible_ms) = (*attempt, *invisible_ms);
+                let change = Change { group, topic, value, attempt, invisible_ms, operation };
+                self.changes.push(change);
             }
             Action::Admin { kind, name, verb, existed } => {
                 self.admins.push(Admin { kind, name, verb, existed: *existed, operation });

@@ -10,13 +10,14 @@ use rand_chacha::ChaCha8Rng;
 use super::{Drill, Need, Step};
 use crate::check::Expectations;
 use crate::cluster::Size;
+use crate::driver::Client;
 use crate::fault::{
     Amnesia, Clock, Cut, Damaged, Degrade, Door, Fault, InterruptedSnapshot, Interruption, Kill,
     KillNameServers, KillWhileFlushing, Lag, Loss, Overload, Partition, Pause, Poison, PowerCut,
     RestartStorm, RollingRestart, SickDisk, Sickness, StaleNameServers, StarvedDescriptors,
     StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
 };
-use crate::load::{Admin, Churn, Flood, Queue, Workload};
+use crate::load::{Admin, Churn, Flood, Official, Queue, Redelivery, Retried, Workload};
 
 const THREE: Size = Size { name_servers: 2, brokers: 3 };
 const FIVE: Size = Size { name_servers: 2, brokers: 5 };
@@ -421,6 +422,118 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "retried-sends",
+        about: "Sends are repeated with their message id, at once, later, at the same time, while \
+                leaders die and stand still: each is stored once and always answered the same.",
+        workloads: retried,
+        plan: |_| {
+            let mut plan = repeat(3, || step(Kill::new(Target::Leader), 1.5, 4.0));
+            plan.push(step(Pause::new(Target::Leader), 6.0, 3.0));
+            plan
+        },
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "redelivery",
+        about: "Consumers keep messages, give them back and ask for more time while leaders die: \
+                none comes early, each comes again, and is counted.",
+        workloads: redelivery,
+        plan: |_| repeat(3, || step(Kill::new(Target::Leader), 1.5, 8.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "java-kill-leader",
+        about: "kill -9 of the leader, under an official Java producer and its consumers.",
+        needs: &[Need::Java],
+        workloads: java,
+        plan: |_| repeat(3, || step(Kill::new(Target::Leader), 1.5, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "java-kill-all",
+        about: "kill -9 of all brokers at once, under an official Java producer and its consumers.",
+        needs: &[Need::Java],
+        workloads: java,
+        plan: |_| repeat(2, || step(Kill::new(Target::All), 0.5, 5.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "java-pause-leader",
+        about: "The leader stands still for seconds, under an official Java producer and its consumers.",
+        needs: &[Need::Java],
+        workloads: java,
+        plan: |_| repeat(2, || step(Pause::new(Target::Leader), 6.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "java-rolling-restart",
+        about: "Each broker is restarted as in an upgrade, under an official Java producer and its consumers.",
+        needs: &[Need::Java],
+        workloads: java,
+        plan: |_| vec![step(RollingRestart::new(), 0.0, 3.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "java-isolate-leader",
+        about: "The leader is cut off from everybody, under an official Java producer and its consumers.",
+        needs: &[Need::Network, Need::Java],
+        workloads: java,
+        plan: |_| repeat(2, || step(Partition::new(Cut::Leader), 6.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "python-kill-leader",
+        about: "kill -9 of the leader, under an official Python producer and its consumers.",
+        needs: &[Need::Python],
+        workloads: python,
+        plan: |_| repeat(3, || step(Kill::new(Target::Leader), 1.5, 4.0)),
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "python-kill-all",
+        about: "kill -9 of all brokers at once, under an official Python producer and its consumers.",
+        needs: &[Need::Python],
+        workloads: python,
+        plan: |_| repeat(2, || step(Kill::new(Target::All), 0.5, 5.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "python-pause-leader",
+        about: "The leader stands still for seconds, under an official Python producer and its consumers.",
+        needs: &[Need::Python],
+        workloads: python,
+        plan: |_| repeat(2, || step(Pause::new(Target::Leader), 6.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
+        name: "python-rolling-restart",
+        about: "Each broker is restarted as in an upgrade, under an official Python producer and its consumers.",
+        needs: &[Need::Python],
+        workloads: python,
+        plan: |_| vec![step(RollingRestart::new(), 0.0, 3.0)],
+        expect: available,
+        ..NOTHING
+    },
+    Drill {
+        name: "python-isolate-leader",
+        about: "The leader is cut off from everybody, under an official Python producer and its consumers.",
+        needs: &[Need::Network, Need::Python],
+        workloads: python,
+        plan: |_| repeat(2, || step(Partition::new(Cut::Leader), 6.0, 4.0)),
+        expect: silent_failure,
+        ..NOTHING
+    },
+    Drill {
         name: "leader-kills",
         about: "Forty leaders are killed, one as soon as the last one is back: for the write gap.",
         plan: |random| {
@@ -453,6 +566,27 @@ fn step(fault: impl Fault + 'static, hold_s: f64, rest_s: f64) -> Step {
 
 fn repeat(count: usize, step: impl Fn() -> Step) -> Vec<Step> {
     (0..count).map(|_| step()).collect()
+}
+
+fn retried() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Retried::default())]
+}
+
+fn redelivery() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Redelivery::default())]
+}
+
+/// An official client, and the native one to compare it with.
+fn java() -> Vec<Box<dyn Workload>> {
+    beside(Official::new(Client::Java))
+}
+
+fn python() -> Vec<Box<dyn Workload>> {
+    beside(Official::new(Client::Python))
+}
+
+fn beside(official: Official) -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Queue { rate_per_s: 50.0, ..Queue::default() }), Box::new(official)]
 }
 
 fn queue() -> Vec<Box<dyn Workload>> {

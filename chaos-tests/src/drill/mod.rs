@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 pub use self::catalog::{all, find, suite};
-pub use self::run::{Options, directory, run};
+pub use self::run::{Options, directory, prepare, run};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::Fault;
@@ -54,6 +54,10 @@ pub enum Need {
     Volumes,
     /// A library between the processes and the system, for slow disks and wrong clocks.
     Shim,
+    /// The official client for Java, and what builds a program with it.
+    Java,
+    /// The same for Python.
+    Python,
 }
 
 impl Need {
@@ -63,6 +67,8 @@ impl Need {
             Self::Network => "network",
             Self::Volumes => "volumes",
             Self::Shim => "shim",
+            Self::Java => "java",
+            Self::Python => "python",
         }
     }
 }

@@ -11,13 +11,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Drill;
 use crate::check::{self, Finding, Verdict, Violation};
 use crate::cluster::{Cluster, now_ms};
 use crate::fault::{Bite, Field};
 use crate::history::{Action, Event, Recorder, Stage};
-use crate::load::{self, Context};
+use crate::load::{self, Context, Failures};
 use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
 use crate::{Unmet, paths, until};
 
@@ -25,6 +26,10 @@ use crate::{Unmet, paths, until};
 const WARM_UP: Duration = Duration::from_secs(4);
 /// Load after the last.
 const COOL_DOWN: Duration = Duration::from_secs(3);
+/// For clients that are processes to be ready: the slowest runtime, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// For what is being sent to be answered or given up: longer than any client waits.
+const SENDING_LIMIT: Duration = Duration::from_secs(75);
 /// For consumers to take what is left: longer than two invisible times and a long poll.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// For tasks of workloads to end: longer than any call they make.
@@ -48,7 +53,9 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     let recorder = Recorder::create(&options.directory.join("history.jsonl"))?;
     let (started_ms, began) = (now_ms(), Instant::now());
     let mut field = Field::start(drill, options).await?;
-    let outcome = Stages { drill, recorder: &recorder, seed: options.seed }.run(&mut field).await;
+    let failures = Failures::default();
+    let stages = Stages { drill, recorder: &recorder, options, failures: &failures };
+    let outcome = stages.run(&mut field).await;
     if let Err(error) = &outcome {
         // What is broken in the cluster shows in the history; this says where it was given up.
         recorder.mark("given_up");
@@ -69,6 +76,9 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     let mut findings = check::all(&events, &expect);
     if let Err(error) = outcome {
         findings.push(given_up(&error));
+    }
+    if !failures.all().is_empty() {
+        findings.push(clients_failed(failures.all()));
     }
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown);
     let run = Run {
@@ -94,7 +104,8 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
 struct Stages<'a> {
     drill: &'a Drill,
     recorder: &'a Recorder,
-    seed: u64,
+    options: &'a Options,
+    failures: &'a Failures,
 }
 
 impl Stages<'_> {
@@ -110,10 +121,14 @@ impl Stages<'_> {
             recorder: self.recorder.clone(),
             endpoints: field.cluster.endpoints(),
             admin: field.cluster.admin_addresses(),
-            seed: self.seed,
+            seed: self.options.seed,
             surge: field.surge.clone(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
+            starting: TaskTracker::new(),
+            sending: TaskTracker::new(),
+            failures: self.failures.clone(),
+            directory: self.options.directory.clone(),
         };
         let names: Vec<String> =
             (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
@@ -122,15 +137,21 @@ impl Stages<'_> {
             workloads.iter().map(|workload| workload.start(&context)).collect();
         tasks.push(load::observe(&context, nodes));
         tasks.push(load::progress(&context, groups.clone()));
+        let all_ready = none_left(&context.starting, START_LIMIT).await;
         tokio::time::sleep(WARM_UP).await;
 
-        let broken = self.break_it(field).await;
+        let broken = match all_ready {
+            true => self.break_it(field).await,
+            false => Err(anyhow::anyhow!("a client was not ready in time")),
+        };
         let healed = match broken {
             Ok(()) => self.heal(field).await,
             Err(error) => Err(error),
         };
         tokio::time::sleep(COOL_DOWN).await;
+        self.recorder.mark("stop");
         context.stop.cancel();
+        none_left(&context.sending, SENDING_LIMIT).await;
         let drained = match healed {
             Ok(()) => self.drain(field, &groups).await,
             Err(error) => Err(error),
@@ -154,7 +175,7 @@ impl Stages<'_> {
 
     async fn break_it(&self, field: &mut Field) -> anyhow::Result<()> {
         self.recorder.mark("faults");
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
         for mut step in (self.drill.plan)(&mut random) {
             let fault = &mut step.fault;
             let name = fault.name();
@@ -203,6 +224,12 @@ impl Stages<'_> {
         self.recorder.mark("drained");
         Ok(())
     }
+}
+
+/// Waits until nobody holds a token any more; whether that came in time.
+async fn none_left(tracker: &TaskTracker, limit: Duration) -> bool {
+    tracker.close();
+    tokio::time::timeout(limit, tracker.wait()).await.is_ok()
 }
 
 /// What `raftmq log inspect` prints.
@@ -257,6 +284,28 @@ fn given_up(error: &anyhow::Error) -> Finding {
         note: note.to_owned(),
         figures: BTreeMap::new(),
     }
+}
+
+/// A client that is a process of its own ended, or did not do what it had to.
+fn clients_failed(texts: Vec<String>) -> Finding {
+    let violations: Vec<Violation> =
+        texts.into_iter().map(|text| Violation { text, events: Vec::new() }).collect();
+    Finding {
+        checker: "clients".to_owned(),
+        verdict: Verdict::Fail,
+        violation_count: violations.len() as u64,
+        violations,
+        note: "an official client did not get through".to_owned(),
+        figures: BTreeMap::new(),
+    }
+}
+
+/// Builds what the workloads of a drill need. Before its clock starts, since it may take minutes.
+///
+/// # Errors
+/// It can not be built here: nothing can be said about the drill.
+pub fn prepare(drill: &Drill) -> anyhow::Result<()> {
+    (drill.workloads)().iter().try_for_each(|workload| workload.prepare())
 }
 
 /// The faults of a history, each with its begin and end.

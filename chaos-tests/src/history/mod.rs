@@ -9,6 +9,7 @@
 //! Order is that of `time_ns`, the monotonic clock of the harness, which is also the order of lines.
 //! Clocks of nodes are never used.
 
+mod foreign;
 mod recorder;
 
 use std::path::Path;
@@ -16,7 +17,8 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-pub use self::recorder::{Operation, Recorder};
+pub use self::foreign::Foreign;
+pub use self::recorder::{Operation, Recorder, monotonic_ns};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +100,19 @@ pub enum Action {
         value: String,
         /// Of which attempt the receipt is.
         attempt: u32,
+    },
+    /// A delivery is to be invisible to others for another time, counted from when that takes effect.
+    ChangeInvisible {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+        /// Of which attempt the receipt is.
+        attempt: u32,
+        /// For how long, in milliseconds.
+        invisible_ms: u64,
     },
     /// A topic or group is made, deleted or looked at.
     Admin {
@@ -184,7 +199,8 @@ pub enum Action {
         #[serde(default)]
         parameters: serde_json::Value,
     },
-    /// A part of the run begins: `warm_up`, `faults`, `healed`, `drain`, `drained`, `end`.
+    /// A part of the run begins: `warm_up`, `faults`, `healed`, `stop`, `drain`,
+    /// `drained`, `end`.
     Mark {
         /// Which.
         what: String,

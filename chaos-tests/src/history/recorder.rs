@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use rustix::time::{ClockId, clock_gettime};
 
+use super::foreign::{self, Foreign};
 use super::{Action, Event, Phase};
 
 /// Takes events from many tasks; each goes to the file at once and is kept for the checkers.
@@ -17,6 +19,10 @@ pub struct Recorder(Arc<Mutex<Inner>>);
 
 struct Inner {
     begin: Instant,
+    /// The same moment, as other programs see it.
+    begin_monotonic_ns: u64,
+    begin_wall_ms: u64,
+    path: PathBuf,
     file: BufWriter<File>,
     events: Vec<Event>,
     next_process: u32,
@@ -34,8 +40,12 @@ impl Recorder {
     /// Writes to `path`, which must not exist.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create_new(path).with_context(|| path.display().to_string())?;
+        let (begin, begin_monotonic_ns) = one_moment();
         Ok(Self(Arc::new(Mutex::new(Inner {
-            begin: Instant::now(),
+            begin,
+            begin_monotonic_ns,
+            begin_wall_ms: wall_ms(),
+            path: path.to_owned(),
             file: BufWriter::new(file),
             events: Vec::new(),
             next_process: 1,
@@ -71,6 +81,36 @@ impl Recorder {
         u64::try_from(self.lock().begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Adds what another program did and wrote down itself. Each line goes where it belongs in time,
+    /// and the file is written anew.
+    ///
+    /// # Errors
+    /// The file could not be written; what it held before is still there.
+    pub fn merge(&self, operations: Vec<Foreign>) -> anyhow::Result<()> {
+        let mut inner = self.lock();
+        let mut lines = foreign::lines(operations, &mut inner.next_process);
+        for line in &mut lines {
+            line.time_ns = line.time_ns.saturating_sub(inner.begin_monotonic_ns);
+            line.wall_ms = inner.begin_wall_ms + line.time_ns / 1_000_000;
+        }
+        let mut events = inner.events.clone();
+        events.extend(lines);
+        events.sort_by_key(|event| event.time_ns);
+        for (index, event) in (0..).zip(&mut events) {
+            event.index = index;
+        }
+        let path = inner.path.with_extension("tmp");
+        let mut file = BufWriter::new(File::create(&path)?);
+        for event in &events {
+            serde_json::to_writer(&mut file, event)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()?;
+        std::fs::rename(&path, &inner.path)?;
+        (inner.events, inner.file) = (events, file);
+        Ok(())
+    }
+
     /// Everything so far. Flushed to the file before.
     ///
     /// # Errors
@@ -101,9 +141,7 @@ impl Recorder {
         let event = Event {
             index: inner.events.len() as u64,
             time_ns: u64::try_from(inner.begin.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            wall_ms: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| elapsed.as_millis() as u64),
+            wall_ms: wall_ms(),
             process,
             phase,
             action,
@@ -125,6 +163,28 @@ impl Recorder {
     }
 }
 
+/// Of the machine's monotonic clock: `System.nanoTime()` and `time.monotonic_ns()` of a client in
+/// another language give the same.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The same moment by both names of the clock: nobody else ran between the two readings.
+fn one_moment() -> (Instant, u64) {
+    loop {
+        let moment = (Instant::now(), monotonic_ns());
+        if moment.0.elapsed() < Duration::from_micros(20) {
+            return moment;
+        }
+    }
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
 impl Operation {
     /// It took effect; `action` is complete now.
     pub fn ok(self, action: Action, node: Option<String>) {
@@ -139,5 +199,61 @@ impl Operation {
     /// Nobody knows.
     pub fn unknown(self, action: Action, error: String) {
         self.recorder.write(self.process, Phase::Unknown, action, None, Some(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    fn send(value: &str) -> Action {
+        Action::Send {
+            topic: "t".to_owned(),
+            value: value.to_owned(),
+            message_id: None,
+            offset: None,
+        }
+    }
+
+    #[test]
+    fn what_others_did_stands_where_it_belongs_in_time() {
+        let directory = std::env::temp_dir().join(format!("recorder-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("history.jsonl");
+        let recorder = Recorder::create(&path).unwrap();
+        recorder.mark("warm_up");
+        let pause = || std::thread::sleep(Duration::from_millis(1));
+        pause();
+        let begin_ns = monotonic_ns();
+        pause();
+        let own = recorder.process();
+        let operation = recorder.invoke(own, send("own"), None);
+        pause();
+        let end_ns = monotonic_ns();
+        pause();
+        operation.ok(send("own"), None);
+        let (begun, ended) = (send("other"), send("other"));
+        let phase = Phase::Ok;
+        recorder
+            .merge(vec![Foreign { begin_ns, end_ns, begun, ended, phase, error: None }])
+            .unwrap();
+        recorder.mark("end");
+        let events = recorder.events().unwrap();
+        let order: Vec<(u64, bool, Phase)> =
+            events.iter().map(|event| (event.index, event.process > own, event.phase)).collect();
+        let expected = [
+            (0, false, Phase::Info),
+            (1, true, Phase::Invoke),
+            (2, false, Phase::Invoke),
+            (3, true, Phase::Ok),
+            (4, false, Phase::Ok),
+            (5, false, Phase::Info),
+        ];
+        assert_eq!(order, expected);
+        assert!(events.is_sorted_by_key(|event| event.time_ns));
+        assert!(events[1].wall_ms.abs_diff(events[0].wall_ms) < 1000);
+        assert_eq!(read(&path).unwrap(), events);
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

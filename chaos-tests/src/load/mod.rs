@@ -1,5 +1,8 @@
 //! Workloads: what applications do with a cluster while it is broken, recorded as a history.
 //!
+//! A workload is done by the native client, which can tell what certainly had no effect, or by an
+//! official one ([`Official`]), which is a process of its own.
+//!
 //! A workload names the topics and groups it needs and starts its tasks. These send until `stop`, and
 //! consume until `end`; all bounded by the request time-outs of the client.
 //!
@@ -9,21 +12,29 @@ mod admin;
 mod churn;
 mod flood;
 mod observe;
+mod official;
 mod queue;
+mod redelivery;
+mod retried;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use self::admin::Admin;
 pub use self::churn::Churn;
 pub use self::flood::{Flood, Surge, SurgeCounts};
 pub use self::observe::{observe, progress};
 pub(crate) use self::observe::{read_everything, status};
+pub use self::official::Official;
 pub use self::queue::Queue;
+pub use self::redelivery::Redelivery;
+pub use self::retried::Retried;
 use crate::history::Recorder;
 
 /// What the tasks of a workload are given.
@@ -43,6 +54,31 @@ pub struct Context {
     pub stop: CancellationToken,
     /// No further consuming after this.
     pub end: CancellationToken,
+    /// Who is not yet ready holds a token of it: the run's warm-up begins after.
+    pub starting: TaskTracker,
+    /// Who may still send, or waits for an answer, holds a token of it: only then it can be told
+    /// whether everything is consumed.
+    pub sending: TaskTracker,
+    /// What went wrong with programs that a workload runs.
+    pub failures: Failures,
+    /// Where a workload may leave files.
+    pub directory: PathBuf,
+}
+
+/// Sentences about programs of a workload that did not do what they had to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Failures(Arc<Mutex<Vec<String>>>);
+
+impl Failures {
+    /// One more.
+    pub fn note(&self, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// All so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One kind of work.
@@ -55,6 +91,14 @@ pub trait Workload: Send + Sync {
 
     /// Consumer groups that must exist, each with the topic it consumes.
     fn groups(&self) -> Vec<(String, String)>;
+
+    /// Builds what it needs, before the run's clock starts.
+    ///
+    /// # Errors
+    /// It can not be built here.
+    fn prepare(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Starts it. All tasks end soon after `end` of the context.
     fn start(&self, context: &Context) -> JoinSet<()>;

@@ -18,7 +18,7 @@ use crate::history::{self, Action};
 /// How long a received message is invisible: the shortest that brokers take, so that abandoned ones
 /// come again soon.
 pub(super) const INVISIBLE: Duration = Duration::from_secs(10);
-const WAIT: Duration = Duration::from_secs(5);
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// The workload.
 #[derive(Clone, Debug)]
@@ -68,13 +68,14 @@ impl Workload for Queue {
 
     fn start(&self, context: &Context) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(send_all(self.clone(), context.clone()));
+        let sending = context.sending.track_future(send_all(self.clone(), context.clone()));
+        tasks.spawn(sending);
         tasks.spawn(receive_all(self.clone(), context.clone()));
         tasks
     }
 }
 
-async fn send_all(queue: Queue, context: Context) {
+pub(super) async fn send_all(queue: Queue, context: Context) {
     let options = ProducerOptions::new(context.endpoints.clone(), &queue.topic);
     let start = || Producer::start(options.clone());
     let Some(producer) = started(&context.stop, start).await else { return };
@@ -134,14 +135,14 @@ impl Sender {
     }
 }
 
-fn not_sent(operation: history::Operation, action: Action, error: &SendError) {
+pub(super) fn not_sent(operation: history::Operation, action: Action, error: &SendError) {
     match error.outcome() {
         Outcome::NotDone => operation.fail(action, error.to_string()),
         Outcome::Unknown => operation.unknown(action, error.to_string()),
     }
 }
 
-async fn receive_all(queue: Queue, context: Context) {
+pub(super) async fn receive_all(queue: Queue, context: Context) {
     let options = ConsumerOptions::new(context.endpoints.clone(), &queue.topic, &queue.topic);
     let start = || Consumer::start(options.clone());
     let Some(consumer) = started(&context.end, start).await else { return };
@@ -185,25 +186,9 @@ impl Receiver {
 
     /// One receive and what follows from it. Returns whether it was answered.
     pub(super) async fn receive(&mut self, consumer: &Consumer) -> bool {
-        let action = |deliveries| Action::Receive {
-            group: self.group.clone(),
-            topic: self.topic.clone(),
-            deliveries,
-            invisible_ms: INVISIBLE.as_millis() as u64,
-        };
-        let recorder = self.context.recorder.clone();
-        let operation = recorder.invoke(self.process, action(Vec::new()), None);
         let options = ReceiveOptions { count_max: 16, wait: WAIT, invisible: INVISIBLE };
-        let received = match consumer.receive(options).await {
-            Ok(received) => received,
-            Err(error) => {
-                lost(operation, action(Vec::new()), &error);
-                return false;
-            }
-        };
-        let seen = received.deliveries.iter().map(seen).collect();
-        operation.ok(action(seen), Some(received.broker_name));
-        for delivery in received.deliveries {
+        let Some(deliveries) = self.take(consumer, options).await else { return false };
+        for delivery in deliveries {
             let abandoned = delivery.attempt <= 1 && self.random.random_bool(self.abandon);
             if !abandoned {
                 self.ack(consumer, delivery).await;
@@ -212,7 +197,33 @@ impl Receiver {
         true
     }
 
-    async fn ack(&self, consumer: &Consumer, delivery: Delivery) {
+    /// One receive. `None`: it was not answered.
+    pub(super) async fn take(
+        &self,
+        consumer: &Consumer,
+        options: ReceiveOptions,
+    ) -> Option<Vec<Delivery>> {
+        let action = |deliveries| Action::Receive {
+            group: self.group.clone(),
+            topic: self.topic.clone(),
+            deliveries,
+            invisible_ms: options.invisible.as_millis() as u64,
+        };
+        let operation = self.context.recorder.invoke(self.process, action(Vec::new()), None);
+        match consumer.receive(options).await {
+            Ok(received) => {
+                let seen = received.deliveries.iter().map(seen).collect();
+                operation.ok(action(seen), Some(received.broker_name));
+                Some(received.deliveries)
+            }
+            Err(error) => {
+                lost(operation, action(Vec::new()), &error);
+                None
+            }
+        }
+    }
+
+    pub(super) async fn ack(&self, consumer: &Consumer, delivery: Delivery) {
         let action = Action::Ack {
             group: self.group.clone(),
             topic: self.topic.clone(),
@@ -229,18 +240,18 @@ impl Receiver {
     }
 }
 
-fn lost(operation: history::Operation, action: Action, error: &CallError) {
+pub(super) fn lost(operation: history::Operation, action: Action, error: &CallError) {
     match error.outcome() {
         Outcome::NotDone => operation.fail(action, error.to_string()),
         Outcome::Unknown => operation.unknown(action, error.to_string()),
     }
 }
 
-fn value(delivery: &Delivery) -> String {
+pub(super) fn value(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.body).trim_end().to_owned()
 }
 
-fn attempt(delivery: &Delivery) -> u32 {
+pub(super) fn attempt(delivery: &Delivery) -> u32 {
     u32::try_from(delivery.attempt).unwrap_or(0)
 }
 

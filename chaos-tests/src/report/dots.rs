@@ -132,6 +132,9 @@ fn title(invocation: &Invocation<'_>) -> String {
         Action::Send { topic, value, .. } => format!("send of {value} to {topic}"),
         Action::Receive { group, topic, .. } => format!("receive by {group} from {topic}"),
         Action::Ack { group, value, .. } => format!("ack of {value} by {group}"),
+        Action::ChangeInvisible { group, value, invisible_ms, .. } => {
+            format!("{value} kept from {group} for {invisible_ms} ms")
+        }
         Action::Admin { kind, name, verb, .. } => format!("{verb} of {kind} {name}"),
         _ => "operation".to_owned(),
     };

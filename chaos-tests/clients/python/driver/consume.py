@@ -43,7 +43,7 @@ def stop_at_end_of_input(stop):
 
 def consume_push(arguments, clients, journal, stop):
     def on_message(message):
-        journal.add(message, acked=True)
+        journal.add(message, acked=True, end_ns=time.monotonic_ns())
 
     subscription = (arguments.group, arguments.topic, on_message)
     start_until_it_works(journal, stop, clients.push_consumer, *subscription)
@@ -78,28 +78,40 @@ def start_until_it_works(journal, stop, start, *subscription):
 
 def receive_until(stop, consumer, journal):
     while not stop.is_set():
+        begin_ns = time.monotonic_ns()
         try:
             messages = consumer.receive(RECEIVE_BATCH, INVISIBLE_SECONDS)
         except Exception as error:
             journal.error("receive", error)
             stop.wait(RETRY_SECONDS)
             continue
+        received = {
+            "begin_ns": begin_ns,
+            "end_ns": time.monotonic_ns(),
+            "invisible_ms": INVISIBLE_SECONDS * 1000,
+        }
         for message in messages:
-            ack(consumer, message, journal)
+            ack(consumer, message, journal, received)
 
 
-def ack(consumer, message, journal):
+def ack(consumer, message, journal, received):
     """Acks, trying again as push consumers do: a lost answer may hide an ack that counted."""
+    begin_ns = time.monotonic_ns()
+
+    def done(**outcome):
+        times = {"ack_begin_ns": begin_ns, "ack_end_ns": time.monotonic_ns()}
+        journal.add(message, **received, **times, **outcome)
+
     deadline = time.monotonic() + INVISIBLE_SECONDS
     while True:
         try:
             consumer.ack(message)
-            journal.add(message, acked=True)
+            done(acked=True)
             return
         except Exception as error:
             journal.error("ack", error)
             if isinstance(error, BadRequestException) or time.monotonic() > deadline:
-                journal.add(message, acked=False, err=error_text(error))
+                done(acked=False, err=error_text(error))
                 return
             time.sleep(RETRY_SECONDS)
 

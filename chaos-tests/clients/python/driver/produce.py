@@ -6,7 +6,7 @@ import threading
 import time
 
 from clients import Clients, new_message
-from records import JsonLines, error_text, now_ms, stop_on_signal
+from records import JsonLines, error_text, moment, stop_on_signal
 
 FIRST_SEND_RETRY_SECONDS = 0.5
 DRAIN_SECONDS = 60
@@ -60,13 +60,13 @@ class Load:
             self._changed.wait_for(lambda: self._outstanding() < self._outstanding_max)
             value = f"P{os.getpid()}-{self._sent}"
             self._sent += 1
-        started_ms = now_ms()
+        started = moment()
         try:
             future = self._producer.send_async(new_message(self._topic, value))
         except Exception as error:
-            self._finish(started_ms, value, ok=False, err=error_text(error))
+            self._finish(started, value, ok=False, err=error_text(error))
             return
-        future.add_done_callback(lambda done: self._done(started_ms, value, done))
+        future.add_done_callback(lambda done: self._done(started, value, done))
 
     def drain(self):
         """Waits until no send is outstanding."""
@@ -84,16 +84,24 @@ class Load:
             "max_gap_ms": self._gap_ms_max,
         }
 
-    def _done(self, started_ms, value, future):
+    def _done(self, started, value, future):
         if error := future.exception():
-            self._finish(started_ms, value, ok=False, err=error_text(error))
+            self._finish(started, value, ok=False, err=error_text(error))
         else:
-            self._finish(started_ms, value, ok=True, id=future.result().message_id)
+            self._finish(started, value, ok=True, id=future.result().message_id)
 
-    def _finish(self, started_ms, value, ok, **outcome):
+    def _finish(self, started, value, ok, **outcome):
         with self._changed:
-            ended_ms = now_ms()
-            self._log.write(t_ms=started_ms, end_ms=ended_ms, v=value, ok=ok, **outcome)
+            (started_ms, begin_ns), (ended_ms, end_ns) = started, moment()
+            self._log.write(
+                t_ms=started_ms,
+                end_ms=ended_ms,
+                begin_ns=begin_ns,
+                end_ns=end_ns,
+                v=value,
+                ok=ok,
+                **outcome,
+            )
             if ok:
                 self._ok += 1
                 gap_ms = ended_ms - (self._last_ok_ms or ended_ms)

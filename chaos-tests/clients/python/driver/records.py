@@ -25,6 +25,11 @@ def now_ms():
     return time.time_ns() // 1_000_000
 
 
+def moment():
+    """Milliseconds since 1970, and nanoseconds of the monotonic clock that the harness reads too."""
+    return now_ms(), time.monotonic_ns()
+
+
 def error_text(error):
     return f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]
 

@@ -62,7 +62,7 @@ final class Consume {
     private PushConsumer startPush() throws Exception {
         return clients.pushConsumer(group, topic, message -> {
             // The client acks by itself after the return, and repeats the ack until it succeeds.
-            record(message);
+            record(message, "acked", true, "end_ns", System.nanoTime());
             return ConsumeResult.SUCCESS;
         });
     }
@@ -86,9 +86,12 @@ final class Consume {
 
     private void receiveUntilStopped(SimpleConsumer consumer) {
         while (!stop.isRequested()) {
+            long beginNs = System.nanoTime();
             try {
-                for (MessageView message : consumer.receive(BATCH, INVISIBLE)) {
-                    ack(consumer, message);
+                List<MessageView> messages = consumer.receive(BATCH, INVISIBLE);
+                long endNs = System.nanoTime();
+                for (MessageView message : messages) {
+                    ack(consumer, message, beginNs, endNs);
                 }
             } catch (Exception e) {
                 countError("receive", e);
@@ -96,20 +99,32 @@ final class Consume {
         }
     }
 
-    private void ack(SimpleConsumer consumer, MessageView message) {
+    private void ack(SimpleConsumer consumer, MessageView message, long beginNs, long endNs) {
+        long ackBeginNs = System.nanoTime();
+        Exception failure = null;
         try {
             consumer.ack(message);
-            record(message);
         } catch (Exception e) {
             // The message comes again when its invisible duration is over.
-            countError("ack", e);
+            failure = e;
+        }
+        record(message, "acked", failure == null,
+            "begin_ns", beginNs, "end_ns", endNs, "invisible_ms", INVISIBLE.toMillis(),
+            "ack_begin_ns", ackBeginNs, "ack_end_ns", System.nanoTime(),
+            "err", failure == null ? "" : Failures.describe(failure));
+        if (failure != null) {
+            countError("ack", failure);
         }
     }
 
-    private void record(MessageView message) {
+    /** Appends a line with what became of the message: keys and values in turn. */
+    private void record(MessageView message, Object... outcome) {
         received.incrementAndGet();
-        log.append(Json.object("t_ms", System.currentTimeMillis(), "v", Clients.text(message),
-            "id", message.getMessageId(), "attempt", message.getDeliveryAttempt(), "acked", true));
+        List<Object> line = new ArrayList<>(List.of("t_ms", System.currentTimeMillis(),
+            "v", Clients.text(message), "id", message.getMessageId(),
+            "attempt", message.getDeliveryAttempt()));
+        line.addAll(List.of(outcome));
+        log.append(Json.object(line.toArray()));
     }
 
     private void countError(String operation, Exception error) {

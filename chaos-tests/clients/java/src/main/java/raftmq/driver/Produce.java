@@ -34,7 +34,7 @@ final class Produce {
     private final long pid = ProcessHandle.current().pid();
     private final StopRequest stop = new StopRequest();
     /** When each send that has no outcome yet was started, by sequence number. */
-    private final Map<Long, Long> inFlight = new ConcurrentHashMap<>();
+    private final Map<Long, Moment> inFlight = new ConcurrentHashMap<>();
     private final ProduceSummary summary = new ProduceSummary();
     private EventLog log;
     private Producer producer;
@@ -101,7 +101,7 @@ final class Produce {
 
     /** Starts a send; the result tells whether it succeeded. */
     private CompletableFuture<Boolean> send(long sequence) {
-        inFlight.put(sequence, System.currentTimeMillis());
+        inFlight.put(sequence, Moment.now());
         return producer.sendAsync(clients.message(topic, value(sequence)))
             .handle((receipt, error) -> {
                 slots.release();
@@ -116,16 +116,17 @@ final class Produce {
 
     private void finished(long sequence, SendReceipt receipt, Throwable error) {
         // Whoever takes the entry out writes its line: there is just one for each send.
-        Long start = inFlight.remove(sequence);
+        Moment start = inFlight.remove(sequence);
         if (start == null) {
             return;
         }
-        long end = System.currentTimeMillis();
+        Moment end = Moment.now();
         boolean ok = error == null;
         String outcome = ok ? receipt.getMessageId().toString() : Failures.describe(error);
-        log.append(Json.object("t_ms", start, "end_ms", end, "v", value(sequence),
-            "ok", ok, ok ? "id" : "err", outcome));
-        summary.add(ok, end);
+        log.append(Json.object("t_ms", start.wallMs(), "end_ms", end.wallMs(),
+            "begin_ns", start.monotonicNs(), "end_ns", end.monotonicNs(),
+            "v", value(sequence), "ok", ok, ok ? "id" : "err", outcome));
+        summary.add(ok, end.wallMs());
     }
 
     private void awaitOutstanding() throws InterruptedException {
