@@ -57,7 +57,8 @@ pub struct Cluster {
     brokers: Vec<Node>,
 }
 
-/// One server: how to start it, and its process while it runs.
+/// One server: how to start it, and its process while it runs. Ports are those that others connect
+/// to, but for that of HTTP, which is the server's own.
 struct Node {
     name: String,
     args: Vec<String>,
@@ -90,14 +91,13 @@ impl Cluster {
         let name_servers: Vec<Node> = (1..=size.name_servers)
             .map(|number| format!("namesrv-{number}"))
             .map(|name| name_server(directory, &name, place(&name)))
-            .collect();
-        let places: Vec<(Place, u16)> = (1..=size.brokers)
-            .map(|node_id| place(&broker_name(node_id)))
-            .map(|place| (place.clone(), place.port(PEER_PORT)))
-            .collect();
+            .collect::<anyhow::Result<_>>()?;
+        let places: Vec<Member> = (1..=size.brokers)
+            .map(|node_id| Member::new(place(&broker_name(node_id))))
+            .collect::<anyhow::Result<_>>()?;
         let brokers = (1..=size.brokers)
             .map(|node_id| broker(directory, node_id, &places, &name_servers, broker_options))
-            .collect();
+            .collect::<anyhow::Result<_>>()?;
         let mut cluster = Self { name_servers, brokers };
         for node in cluster.name_servers.iter_mut().chain(&mut cluster.brokers) {
             node.start()?;
@@ -498,7 +498,11 @@ impl Node {
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info,raftmq_broker=debug");
         }
-        self.process = Some(Process::start(&self.name, &self.directory, command)?);
+        let process = Process::start(&self.name, &self.directory, command)?;
+        if let Some(front) = &self.place.front {
+            front.moved_in(process.pid());
+        }
+        self.process = Some(process);
         Ok(())
     }
 
@@ -517,14 +521,30 @@ fn broker_name(node_id: usize) -> String {
     format!("broker-{node_id}")
 }
 
-fn name_server(directory: &Path, name: &str, place: Place) -> Node {
-    let (client_port, http_port) = (place.port(CLIENT_PORT), place.port(HTTP_PORT));
+/// Where a broker is, and the ports for its peers: where it listens, and where they connect.
+struct Member {
+    place: Place,
+    listen_port: u16,
+    peer_port: u16,
+}
+
+impl Member {
+    fn new(place: Place) -> anyhow::Result<Self> {
+        let listen_port = place.port(PEER_PORT);
+        let peer_port = place.public_port(listen_port)?;
+        Ok(Self { place, listen_port, peer_port })
+    }
+}
+
+fn name_server(directory: &Path, name: &str, place: Place) -> anyhow::Result<Node> {
+    let (listen_port, http_port) = (place.port(CLIENT_PORT), place.port(HTTP_PORT));
+    let client_port = place.public_port(listen_port)?;
     let args = [
         "namesrv".to_owned(),
-        format!("--listen={}:{client_port}", place.host),
+        format!("--listen={}:{listen_port}", place.host),
         format!("--http-listen={}:{http_port}", place.host),
     ];
-    Node {
+    Ok(Node {
         name: name.to_owned(),
         args: args.into(),
         directory: directory.to_owned(),
@@ -534,21 +554,24 @@ fn name_server(directory: &Path, name: &str, place: Place) -> Node {
         admin_port: client_port,
         http_port,
         process: None,
-    }
+    })
 }
 
 fn broker(
     directory: &Path,
     node_id: usize,
-    places: &[(Place, u16)],
+    members: &[Member],
     name_servers: &[Node],
     options: &[String],
-) -> Node {
-    let (place, peer_port) = places[node_id - 1].clone();
-    let client_port = place.port(CLIENT_PORT);
-    let (admin_port, http_port) = (place.port(ADMIN_PORT), place.port(HTTP_PORT));
-    let members =
-        (1..).zip(places).map(|(id, (place, port))| format!("{id}={}:{port}", place.host));
+) -> anyhow::Result<Node> {
+    let Member { place, listen_port: peer_listen, peer_port } = &members[node_id - 1];
+    let (client_listen, admin_listen) = (place.port(CLIENT_PORT), place.port(ADMIN_PORT));
+    let client_port = place.public_port(client_listen)?;
+    let admin_port = place.public_port(admin_listen)?;
+    let http_port = place.port(HTTP_PORT);
+    let members = (1..)
+        .zip(members)
+        .map(|(id, member)| format!("{id}={}:{}", member.place.host, member.peer_port));
     let name_servers = name_servers.iter().map(Node::client_address);
     let host = place.host;
     let mut args = vec![
@@ -556,24 +579,25 @@ fn broker(
         format!("--node-id={node_id}"),
         format!("--data-dir={}", place.data_directory.display()),
         format!("--members={}", members.collect::<Vec<_>>().join(",")),
-        format!("--client-listen={host}:{client_port}"),
-        format!("--peer-listen={host}:{peer_port}"),
-        format!("--admin-listen={host}:{admin_port}"),
+        format!("--client-listen={host}:{client_listen}"),
+        format!("--client-advertise={host}:{client_port}"),
+        format!("--peer-listen={host}:{peer_listen}"),
+        format!("--admin-listen={host}:{admin_listen}"),
         format!("--http-listen={host}:{http_port}"),
         format!("--name-servers={}", name_servers.collect::<Vec<_>>().join(",")),
     ];
     args.extend(options.iter().cloned());
-    Node {
+    Ok(Node {
         name: broker_name(node_id),
         args,
         directory: directory.to_owned(),
-        place,
+        place: place.clone(),
         client_port,
-        peer_port,
+        peer_port: *peer_port,
         admin_port,
         http_port,
         process: None,
-    }
+    })
 }
 
 fn leading(statuses: &[wire::NodeStatusResponse]) -> Option<&wire::NodeStatusResponse> {

@@ -9,6 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use raftmq_chaos_tests::check::{self, Finding, Verdict};
 use raftmq_chaos_tests::drill::{self, Drill, Options};
 use raftmq_chaos_tests::ledger::{self, Entry};
+use raftmq_chaos_tests::net::Way;
 use raftmq_chaos_tests::report::Run;
 use raftmq_chaos_tests::{figures, history, probe, selftest};
 
@@ -37,6 +38,11 @@ pub struct Cli {
     /// Add each run to this ledger
     #[arg(long, global = true, value_name = "FILE")]
     ledger: Option<PathBuf>,
+
+    /// How hosts are connected where links are broken: namespaces (needs root) or proxy. The best
+    /// there is, if absent
+    #[arg(long, global = true, value_name = "WAY")]
+    network: Option<Way>,
 
     /// Print machine-readable lines
     #[arg(long, global = true)]
@@ -142,7 +148,7 @@ pub fn exit_code(verdict: Verdict) -> u8 {
 }
 
 pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
-    let book = Book { runs: cli.runs, ledger: cli.ledger, json: cli.json };
+    let book = Book { runs: cli.runs, ledger: cli.ledger, network: cli.network, json: cli.json };
     match cli.verb {
         Verb::Probe => Ok(show_probe(book.json)),
         Verb::List => {
@@ -210,6 +216,7 @@ struct Suite {
 struct Book {
     runs: PathBuf,
     ledger: Option<PathBuf>,
+    network: Option<Way>,
     json: bool,
 }
 
@@ -230,6 +237,7 @@ impl Book {
             seed,
             directory: directory.clone(),
             environment: Vec::new(),
+            network: self.network,
         };
         let (run, events) = drill::run(drill, &options).await?;
         if let Some(ledger) = &self.ledger {
@@ -311,7 +319,11 @@ fn show_probe(json: bool) -> Verdict {
     } else {
         let mut rows = vec![["what", "here", "for"].map(str::to_owned).to_vec()];
         for probed in probed {
-            let here = probed.missing.map_or("yes".to_owned(), |missing| format!("no: {missing}"));
+            let here = match (probed.missing, probed.how) {
+                (Some(missing), _) => format!("no: {missing}"),
+                (None, Some(how)) => how,
+                (None, None) => "yes".to_owned(),
+            };
             rows.push(vec![probed.name.to_owned(), here, probed.about.to_owned()]);
         }
         figures::print_table("this machine", &rows);

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::net::Front;
+
 /// Below the range from which Linux takes the local port of an outgoing connection: while a broker
 /// is down, nobody can take its port by accident, and no dialler can connect to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -21,6 +23,8 @@ pub struct Place {
     pub environment: Vec<(String, String)>,
     /// Where its data lie.
     pub data_directory: PathBuf,
+    /// Where others reach it through forwarders: what these are.
+    pub front: Option<Front>,
 }
 
 impl Place {
@@ -32,6 +36,7 @@ impl Place {
             prefix: Vec::new(),
             environment: Vec::new(),
             data_directory: directory.join(name),
+            front: None,
         }
     }
 
@@ -39,6 +44,11 @@ impl Place {
     /// in this process returns.
     pub(crate) fn port(&self, port: u16) -> u16 {
         if self.own_host { port } else { free_port() }
+    }
+
+    /// The port under which others reach a port that it listens on.
+    pub(crate) fn public_port(&self, port: u16) -> anyhow::Result<u16> {
+        self.front.as_ref().map_or(Ok(port), |front| front.open(self.host, port))
     }
 }
 

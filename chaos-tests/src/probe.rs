@@ -6,7 +6,7 @@ use crate::disk::shim::Shim;
 use crate::disk::volume;
 use crate::drill::Need;
 use crate::driver::Client;
-use crate::net;
+use crate::net::{self, Way};
 
 /// One thing that drills can need.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +17,9 @@ pub struct Probed {
     pub about: &'static str,
     /// Absent: it is there. Otherwise what is missing.
     pub missing: Option<String>,
+    /// How it is made, where there are several ways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
 }
 
 /// What drills can need, in the order of the table.
@@ -29,9 +32,8 @@ pub fn probe() -> Vec<Probed> {
 
 fn probe_for(need: Need) -> Probed {
     let (about, result) = match need {
-        Need::Network => {
-            ("namespaces and a packet switch: partitions, bad links", net::supported())
-        }
+        // Forwarders need nothing.
+        Need::Network => ("links between hosts: partitions, bad links", Ok(())),
         Need::Volumes => ("a file system for each broker: power cuts", volume::supported()),
         Need::Shim => (
             "a library before the C library: sick disks, wrong clocks",
@@ -42,7 +44,16 @@ fn probe_for(need: Need) -> Probed {
         }
         Need::Python => ("python3: the official client", Client::Python.supported()),
     };
-    Probed { name: need.name(), about, missing: result.err() }
+    let how = (need == Need::Network).then(network);
+    Probed { name: need.name(), about, missing: result.err(), how }
+}
+
+/// How hosts are connected here, and why not better.
+fn network() -> String {
+    match net::supported() {
+        Ok(()) => Way::Namespaces.to_string(),
+        Err(why) => format!("{}: {why}", Way::Proxy),
+    }
 }
 
 /// What is missing for these needs, in one sentence.

@@ -114,6 +114,7 @@ async fn catch(runs: &Path, bug: &Bug, attempts: u64, seed: u64) -> anyhow::Resu
             seed: seed + attempt,
             directory: drill::directory(runs, &name, seed + attempt),
             environment: vec![(VARIABLE.to_owned(), bug.name.clone())],
+            network: None,
         };
         match drill::run(drill, &options).await {
             Ok((run, _)) if run.verdict == Verdict::Fail => {

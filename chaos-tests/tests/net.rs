@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raftmq_chaos_tests::net::{
-    CLIENTS, Counts, Link, MTU_BYTES, Matrix, Network, OnCut, Proxy, Quality, preset, remove_stale,
-    supported,
+    CLIENTS, Counts, Link, MTU_BYTES, Matrix, Network, OnCut, Proxy, Quality, Residents, preset,
+    remove_stale, supported,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -601,6 +601,45 @@ fn proxy_holds_what_a_partition_would() {
     round_trips(10, &mut near, &mut far);
     assert_eq!(counts(proxy.links(), "a", "b").held_cut, 3);
     assert_eq!(counts(proxy.links(), "b", "a").held_cut, 0);
+}
+
+#[test]
+fn proxy_front_has_a_link_for_each_who_connects() {
+    let _alone = alone();
+    let proxy = Proxy::start(&["a", "b", CLIENTS], 25, OnCut::Hold).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let residents = Residents::default();
+    let target = listener.local_addr().unwrap();
+    let address = proxy.front("b", target, residents.clone()).unwrap();
+    let connect = || {
+        let near = TcpStream::connect(address).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        prepare(near, far)
+    };
+    // As long as this process is no host, it is a client.
+    let (mut client, mut client_far) = connect();
+    residents.note("a", std::process::id());
+    let (mut near, mut far) = connect();
+    round_trip(&mut near, &mut far);
+    proxy.links().cut(&preset::isolate("a", &["b"])).unwrap();
+    near.write_all(b"held").unwrap();
+    far.set_read_timeout(Some(SILENCE)).unwrap();
+    let mut bytes = [0; 4];
+    assert_eq!(far.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+    round_trips(10, &mut client, &mut client_far);
+    eventually("it to be held", || counts(proxy.links(), "a", "b").held_cut == 1);
+    assert_eq!(counts(proxy.links(), CLIENTS, "b").held_cut, 0);
+    proxy.links().heal();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    far.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"held");
+
+    // Whom a host asks itself is on no link.
+    residents.note("a", u32::MAX);
+    residents.note("b", std::process::id());
+    proxy.links().cut(&preset::isolate("b", &["a", CLIENTS])).unwrap();
+    let (mut own, mut own_far) = connect();
+    round_trips(10, &mut own, &mut own_far);
 }
 
 #[test]

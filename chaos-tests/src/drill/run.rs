@@ -19,6 +19,7 @@ use crate::cluster::{Cluster, now_ms};
 use crate::fault::{Bite, Field};
 use crate::history::{Action, Event, Recorder, Stage};
 use crate::load::{self, Context, Failures};
+use crate::net::{Way, Wires};
 use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
 use crate::{Unmet, paths, until};
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// Added to the environment of each broker.
     pub environment: Vec<(String, String)>,
+    /// How hosts are connected where the drill breaks links. None: the best way there is.
+    pub network: Option<Way>,
 }
 
 /// Runs `drill` and returns what came of it, with the history. An error means that the harness could
@@ -68,6 +71,8 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     recorder.mark("end");
     let names: Vec<String> =
         (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
+    let way = field.network.as_ref().map(Wires::way);
+    let facts = way.map(|way| ("network".to_owned(), way.to_string())).into_iter().collect();
     drop(field);
 
     let events = recorder.events()?;
@@ -95,7 +100,7 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
         faults: windows(&events),
         findings,
         command: String::new(),
-        facts: BTreeMap::new(),
+        facts,
     };
     crate::report::write(&directory, &run, &events)?;
     Ok((run, events))

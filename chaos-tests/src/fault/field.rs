@@ -10,7 +10,7 @@ use crate::disk::shim::Shim;
 use crate::disk::volume::Volume;
 use crate::drill::{Drill, Need, Options};
 use crate::load::Surge;
-use crate::net::Network;
+use crate::net::{Way, Wires};
 use crate::place::Place;
 
 /// Enough for a drill, small enough to fill.
@@ -26,7 +26,7 @@ pub struct Field {
     /// By broker, when the drill needs them.
     pub volumes: Vec<Volume>,
     /// Hosts are named as the servers, when the drill needs a network.
-    pub network: Option<Network>,
+    pub network: Option<Wires>,
     /// When the workload [`crate::load::Flood`] sends.
     pub surge: Arc<Surge>,
     /// Chance. The only source of it for faults.
@@ -48,7 +48,8 @@ impl Field {
 
         let network = if needs(Need::Network) {
             let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
-            Some(Network::start(&hosts, options.seed)?)
+            let way = options.network.unwrap_or_else(Way::best);
+            Some(Wires::start(way, &hosts, options.seed)?)
         } else {
             None
         };
@@ -66,10 +67,14 @@ impl Field {
         let mut places = Vec::new();
         for host in &hosts {
             let mut place = Place::loopback(directory, host);
-            if let Some(network) = &network {
-                place.host = network.address(host)?;
-                place.own_host = true;
-                place.prefix = network.command_prefix(host)?;
+            match &network {
+                Some(Wires::Namespaces(network)) => {
+                    place.host = network.address(host)?;
+                    place.own_host = true;
+                    place.prefix = network.command_prefix(host)?;
+                }
+                Some(Wires::Proxies(proxies)) => place.front = Some(proxies.front(host)),
+                None => (),
             }
             if let Some(number) = brokers.iter().position(|broker| broker == host) {
                 place.environment.clone_from(&options.environment);

@@ -132,10 +132,13 @@ impl Fault for Partition {
         Box::pin(async move {
             let links = links_of(field)?;
             links.mend(&self.links)?;
-            let dropped = links.counts_of(&self.links)?.since(&self.before).dropped_cut;
-            Ok(match dropped {
-                0 => Bite::Missed("nothing was sent over the links that were cut".to_owned()),
-                dropped => Bite::Bit(format!("{dropped} packets were lost on cut links")),
+            let Counts { dropped_cut, held_cut, .. } =
+                links.counts_of(&self.links)?.since(&self.before);
+            Ok(match (dropped_cut, held_cut) {
+                (0, 0) => Bite::Missed("nothing was sent over the links that were cut".to_owned()),
+                (dropped, 0) => Bite::Bit(format!("{dropped} packets were lost on cut links")),
+                // Of each direction of each connection the first; what follows waits behind it.
+                (_, held) => Bite::Bit(format!("{held} streams of data were held by cut links")),
             })
         })
     }
@@ -237,6 +240,7 @@ impl Fault for Degrade {
             links.reset(&self.links)?;
             let done = links.counts_of(&self.links)?.since(&self.before);
             let (what, count) = match self.trouble {
+                Trouble::Lossy if done.held_loss > 0 => ("late for being lost", done.held_loss),
                 Trouble::Lossy => ("lost", done.dropped_loss),
                 Trouble::Slow => ("delayed", done.delayed),
                 Trouble::Corrupt => ("corrupted unnoticed by the network", done.corrupted_checked),

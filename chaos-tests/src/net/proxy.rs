@@ -1,7 +1,8 @@
 //! TCP forwarders on loopback that obey the matrix: what is left where there is no root.
 //!
 //! Each [`Proxy::route`] is a listener for one directed pair of hosts; `from` is told its address
-//! instead of that of `to`. What is read at once, at most [`CHUNK_BYTES_MAX`], counts as a packet.
+//! instead of that of `to`. Each [`Proxy::front`] is one for all who connect to `to`, for hosts that
+//! tell each other where they are; who it is shows in the process that connects. What is read at once, at most [`CHUNK_BYTES_MAX`], counts as a packet.
 //!
 //! TCP repairs what a network breaks, so the matrix is obeyed as an application would see it: lost,
 //! corrupted or overtaken packets are late ones, copies have no effect, `corrupt_checked` flips a
@@ -27,6 +28,8 @@ use tokio::time::{sleep_until, timeout};
 use super::count::{Counters, Counts};
 use super::fate::{Damage, Fate, Fates};
 use super::link::{Link, Matrix, Quality, View};
+use super::network::CLIENTS;
+use super::resident::Residents;
 use super::schedule::{REORDER_HOLD, Schedule};
 
 /// At most this is one packet.
@@ -88,22 +91,43 @@ impl Proxy {
     pub fn route(&self, from: &str, to: &str, target: SocketAddr) -> anyhow::Result<SocketAddr> {
         let there = self.shared.matrix.index(&Link::new(from, to))?;
         let back = self.shared.matrix.index(&Link::new(to, from))?;
+        let shared = self.shared.clone();
+        self.listen(move |stream| {
+            let connection = Connection { shared: shared.clone(), there, back };
+            tokio::spawn(connection.serve(stream, target));
+        })
+    }
+
+    /// Opens a way to a TCP address of a host for all others. Returns where they have to connect. Who
+    /// is not one of `residents` counts as [`CLIENTS`], which must be one of the hosts.
+    pub fn front(
+        &self,
+        to: &str,
+        target: SocketAddr,
+        residents: Residents,
+    ) -> anyhow::Result<SocketAddr> {
+        // Whether the hosts exist shows here, not when somebody connects.
+        self.shared.matrix.index(&Link::new(CLIENTS, to))?;
+        let front = Arc::new(Front { shared: self.shared.clone(), to: to.to_owned(), residents });
+        self.listen(move |stream| {
+            tokio::spawn(front.clone().serve(stream, target));
+        })
+    }
+
+    fn listen(&self, serve: impl Fn(TcpStream) + Send + 'static) -> anyhow::Result<SocketAddr> {
         let runtime = self.runtime.as_ref().context("the proxy is stopped")?;
         let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let _inside = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        let shared = self.shared.clone();
         runtime.spawn(async move {
             loop {
                 // An error of accept is one of that connection, or of too many open files.
-                let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
-                };
-                let connection = Connection { shared: shared.clone(), there, back };
-                tokio::spawn(connection.serve(stream, target));
+                match listener.accept().await {
+                    Ok((stream, _)) => serve(stream),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
             }
         });
         Ok(address)
@@ -125,6 +149,34 @@ impl Drop for Proxy {
         if let Some(runtime) = self.runtime.take() {
             // Waiting is not allowed where tests are async. Sockets close within moments.
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// All that is needed to tell who connects to a host.
+struct Front {
+    shared: Arc<Shared>,
+    to: String,
+    residents: Residents,
+}
+
+impl Front {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, target: SocketAddr) {
+        let (Ok(near), Ok(far)) = (stream.peer_addr(), stream.local_addr()) else { return };
+        let residents = self.residents.clone();
+        let Ok(who) = tokio::task::spawn_blocking(move || residents.who(near, far)).await else {
+            return;
+        };
+        let from = who.as_deref().unwrap_or(CLIENTS);
+        let matrix = &self.shared.matrix;
+        let links =
+            (matrix.index(&Link::new(from, &self.to)), matrix.index(&Link::new(&self.to, from)));
+        if let (Ok(there), Ok(back)) = links {
+            let connection = Connection { shared: self.shared.clone(), there, back };
+            connection.serve(stream, target).await;
+        } else if let Ok(mut onward) = TcpStream::connect(target).await {
+            // A host that asks itself needs no network. Errors end both connections.
+            let _copied = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
         }
     }
 }
