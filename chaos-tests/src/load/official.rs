@@ -103,8 +103,12 @@ impl Programs {
     async fn start(&mut self, context: &Context) -> anyhow::Result<()> {
         let Official { client, rate_per_s } = self.official;
         let topic = self.official.topic();
-        // All of them take such a list.
-        let endpoint = context.endpoints.join(";");
+        let endpoint = match client {
+            Client::Java => context.endpoints.join(";"),
+            // They take such a list too, but that for Python makes all of it the name of the
+            // authority, `a:1,b:2`, which is none, and the servers refuse it.
+            _ => context.endpoints.first().context("no endpoint")?.clone(),
+        };
         // They run beside the scripts that start them.
         let directory = std::path::absolute(&context.directory)?;
         for mode in client.consume_modes() {
