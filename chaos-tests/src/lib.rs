@@ -37,5 +37,5 @@ pub mod report;
 pub mod selftest;
 mod wait;
 
-pub use wait::{Unmet, must, until};
 use wait::until_seen;
+pub use wait::{Unmet, must, until};

@@ -190,7 +190,10 @@ const DRILLS: &[Drill] = &[
                 Cut::LeaderOneWayIn,
                 Cut::NameServers,
             ];
-            cuts.map(|cut| step(Partition::new(cut), 6.0, 4.0)).into()
+            // Through forwarders a leader that hears nothing is heard on, until the keep-alive of its
+            // connections gives up after five seconds.
+            let hold_s = |cut| if cut == Cut::LeaderOneWayIn { 9.0 } else { 6.0 };
+            cuts.map(|cut| step(Partition::new(cut), hold_s(cut), 4.0)).into()
         },
         expect: silent_failure,
         ..NOTHING
