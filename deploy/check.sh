@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks the manifests against the schemas of the oldest Kubernetes they support and of newer ones.
+# Checks the manifests against the schemas of the oldest Kubernetes they support and of newer ones, and
+# those for Chaos Mesh against our own schema.
 # Keeps its tool in a cache folder, so that only the first run installs something.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,6 +23,9 @@ for version in 1.28.0 1.34.1 1.37.0; do
     fi
     echo "manifests are valid for Kubernetes $version: $(grep -c passed <<< "$said" || true) objects"
 done
+
+# Comes with the tool above: jsonschema and yaml.
+"$venv/bin/python" "$here/chaos_check.py" "$here"/chaos/*.yaml
 
 # The scripts that need root and a cluster run elsewhere; here at least they parse.
 for script in "$here"/*.sh; do bash -n "$script"; done

@@ -1,14 +1,16 @@
 //! The verbs of `chaos`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use raftmq_chaos_tests::check::{self, Finding, Verdict};
 use raftmq_chaos_tests::drill::{self, Drill, Options};
 use raftmq_chaos_tests::ledger::{self, Entry};
+use raftmq_chaos_tests::mesh::{self, Export};
 use raftmq_chaos_tests::report::Run;
 use raftmq_chaos_tests::{figures, history, probe, selftest};
 
@@ -19,8 +21,11 @@ Examples:
   chaos suite smoke                   the quick ones
   chaos suite ci --budget 30m         each drill once
   chaos selftest                      show that planted bugs are caught
+  chaos check chaos-runs/kill-leader-7/history.jsonl --drill kill-leader
 
 The brokers are processes of the raftmq binary beside this one, or of RAFTMQ_BIN.
+A run's directory has report.html and summary.md for people, report.json and junit.xml for machines,
+history.jsonl with every operation, and the servers' own logs.
 Exit codes: 0 pass, 1 fail, 2 not known: a fault had no effect, or the machine lacks something.";
 
 /// Failure drills: breaks a cluster of real processes under load, and judges what it promised.
@@ -38,9 +43,26 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     ledger: Option<PathBuf>,
 
-    /// Print machine-readable lines
-    #[arg(long, global = true)]
-    json: bool,
+    /// What to print: text for people, or json with one document a line
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    output: Format,
+}
+
+/// Who reads what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A person.
+    #[default]
+    Text,
+    /// A program.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -113,6 +135,14 @@ enum Verb {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
         jobs: u8,
     },
+    /// Write drills as manifests for Chaos Mesh, for a cluster in Kubernetes
+    Export {
+        /// Only these, and no README.md
+        drills: Vec<String>,
+        /// Where to
+        #[arg(long, default_value = "deploy/chaos")]
+        directory: PathBuf,
+    },
     /// Add up a ledger
     Ledger {
         /// The file
@@ -142,11 +172,12 @@ pub fn exit_code(verdict: Verdict) -> u8 {
 }
 
 pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
-    let book = Book { runs: cli.runs, ledger: cli.ledger, json: cli.json };
+    let json = cli.output == Format::Json;
+    let book = Book { runs: cli.runs, ledger: cli.ledger, json };
     match cli.verb {
         Verb::Probe => Ok(show_probe(book.json)),
         Verb::List => {
-            list();
+            list(book.json);
             Ok(Verdict::Pass)
         }
         Verb::Drill { name, seed, rounds } => {
@@ -169,17 +200,32 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Check { history, drill } => {
             let events = history::read(&history)?;
             let findings = check::all(&events, &(find(&drill)?.expect)());
-            show_findings(&findings);
+            if book.json {
+                for finding in &findings {
+                    println!("{}", serde_json::to_string(finding)?);
+                }
+            } else {
+                show_findings(&findings);
+                let passed = findings.iter().filter(|it| it.verdict == Verdict::Pass).count();
+                println!("{passed} of {} checkers pass", findings.len());
+            }
             Ok(findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown))
         }
         Verb::Selftest { bugs, attempts, seed, jobs } => {
             let results = selftest::run(&book.runs, &bugs, attempts, seed, jobs.into()).await?;
-            figures::print_table("planted bugs", &selftest::table(&results));
-            let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
-            println!("\n{caught} of {} planted bugs were caught", results.len());
             ensure!(!results.is_empty(), "there is no such bug");
+            let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
+            if book.json {
+                for result in &results {
+                    println!("{}", serde_json::to_string(result)?);
+                }
+            } else {
+                figures::print_table("planted bugs", &selftest::table(&results));
+                println!("\n{caught} of {} planted bugs were caught", results.len());
+            }
             Ok(if caught == results.len() { Verdict::Pass } else { Verdict::Fail })
         }
+        Verb::Export { drills, directory } => export(&drills, &directory),
         Verb::Ledger { file } => {
             show_ledger(&file, book.json)?;
             Ok(Verdict::Pass)
@@ -216,7 +262,7 @@ struct Book {
 impl Book {
     async fn drill(&self, drill: &Drill, seed: u64) -> anyhow::Result<Verdict> {
         if let Some(missing) = probe::missing(drill.needs) {
-            println!("{:<20} seed {seed:<6} UNKNOWN  this machine lacks {missing}", drill.name);
+            self.show_not_run(drill, seed, &format!("this machine lacks {missing}"));
             return Ok(Verdict::Unknown);
         }
         let directory = drill::directory(&self.runs, drill.name, seed);
@@ -227,6 +273,19 @@ impl Book {
         }
         self.show(&run, &directory)?;
         Ok(run.verdict)
+    }
+
+    fn show_not_run(&self, drill: &Drill, seed: u64, reason: &str) {
+        let name = drill.name;
+        if self.json {
+            let verdict = Verdict::Unknown;
+            let line = serde_json::json!({
+                "drill": name, "seed": seed, "verdict": verdict, "reason": reason,
+            });
+            println!("{line}");
+        } else {
+            println!("{name:<20} seed {seed:<6} UNKNOWN  {reason}");
+        }
     }
 
     fn show(&self, run: &Run, directory: &Path) -> anyhow::Result<()> {
@@ -259,7 +318,7 @@ impl Book {
             .map(async |(round, drill)| {
                 let seed = suite.seed + round;
                 if begin.elapsed() > suite.budget {
-                    println!("{:<20} seed {seed:<6} UNKNOWN  no time left", drill.name);
+                    self.show_not_run(drill, seed, "no time left");
                     return Ok(Verdict::Unknown);
                 }
                 let verdict = self.drill(drill, seed).await?;
@@ -270,7 +329,10 @@ impl Book {
             .try_collect::<Vec<Verdict>>()
             .await?;
         let worst = verdicts.into_iter().max().unwrap_or(Verdict::Unknown);
-        println!("suite {name}: {worst:?} after {} s", begin.elapsed().as_secs());
+        if !self.json {
+            let word = format!("{worst:?}").to_uppercase();
+            println!("suite {name}: {word} after {} s", begin.elapsed().as_secs());
+        }
         Ok(worst)
     }
 
@@ -309,7 +371,19 @@ fn show_probe(json: bool) -> Verdict {
     if missing { Verdict::Unknown } else { Verdict::Pass }
 }
 
-fn list() {
+fn list(json: bool) {
+    if json {
+        for drill in drill::all() {
+            let needs: Vec<&str> = drill.needs.iter().map(|need| need.name()).collect();
+            let (name, brokers) = (drill.name, drill.size.brokers);
+            let about = drill.about;
+            let line = serde_json::json!({
+                "name": name, "brokers": brokers, "needs": needs, "about": about,
+            });
+            println!("{line}");
+        }
+        return;
+    }
     let mut rows = vec![["drill", "brokers", "needs", "what"].map(str::to_owned).to_vec()];
     for drill in drill::all() {
         let needs: Vec<&str> = drill.needs.iter().map(|need| need.name()).collect();
@@ -320,9 +394,33 @@ fn list() {
     figures::print_table("drills", &rows);
 }
 
+/// Unknown if a drill that was named has no manifest.
+fn export(names: &[String], directory: &Path) -> anyhow::Result<Verdict> {
+    let files = if names.is_empty() {
+        mesh::files(drill::all())?
+    } else {
+        let mut files = BTreeMap::new();
+        for name in names {
+            match mesh::export(find(name)?)? {
+                Export::Manifest { text, .. } => drop(files.insert(format!("{name}.yaml"), text)),
+                Export::Nothing(reasons) => {
+                    for (fault, reason) in reasons {
+                        eprintln!("{name} has no manifest, because of {fault}: {reason}");
+                    }
+                }
+            }
+        }
+        files
+    };
+    mesh::write(directory, &files)?;
+    println!("{} files in {}", files.len(), directory.display());
+    Ok(if files.len() < names.len() { Verdict::Unknown } else { Verdict::Pass })
+}
+
 fn show_findings(findings: &[Finding]) {
     for finding in findings.iter().filter(|finding| finding.verdict != Verdict::Pass) {
-        println!("  {} {:?}: {}", finding.checker, finding.verdict, finding.note);
+        let verdict = format!("{:?}", finding.verdict).to_uppercase();
+        println!("  {} {verdict}: {}", finding.checker, finding.note);
         for violation in finding.violations.iter().take(5) {
             println!("    {}", violation.text);
         }

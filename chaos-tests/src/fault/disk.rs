@@ -12,6 +12,8 @@ use super::{Bite, Fault, Field, Step};
 use crate::disk::damage;
 use crate::disk::shim::{Counters, Settings, Trigger, WriteError};
 use crate::disk::volume::{self, Frozen};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::{Unmet, must};
 
 /// How long a process may take to end by itself after its disk failed.
@@ -79,6 +81,10 @@ impl Fault for PowerCut {
             }
             Ok(Bite::Bit(format!("{} file systems lost what was not flushed", self.cut.len())))
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh ends processes, and the kernel keeps what they wrote and did not flush")
     }
 }
 
@@ -192,6 +198,21 @@ impl Fault for SickDisk {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        // Numbers of Linux.
+        const EIO: u32 = 5;
+        const ENOSPC: u32 = 28;
+        let slow = |delay| Chaos::slow_disk(Pods::Leader, &["fsync"], delay);
+        let failing = |methods, errno| Chaos::failing_disk(Pods::Leader, methods, errno);
+        Ok(match self.sickness {
+            Sickness::Slow => Counterpart::of(setting, [slow(Duration::from_millis(200))]),
+            Sickness::Hung => Counterpart::of(setting, [slow(setting.hold)])
+                .but("A flush hangs for as long as the drill's fault lasts, not until its end."),
+            Sickness::FlushError => Counterpart::ending(setting, [failing(&["fsync"], EIO)]),
+            Sickness::Full => Counterpart::ending(setting, [failing(&["write", "create"], ENOSPC)]),
+        })
+    }
 }
 
 /// What happens to the files of a follower while it is down.
@@ -298,6 +319,15 @@ impl Fault for Damaged {
             damage.undo()?;
             field.cluster.restart(self.broker)?;
             Ok(Bite::Bit(format!("{what}; {name} refused to start ({status})")))
+        })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err(match self.loss {
+            Loss::Emptied => "Chaos Mesh deletes no volumes: delete a claim and its pod by hand",
+            Loss::TornWrite | Loss::FlippedBit | Loss::CutTail => {
+                "Chaos Mesh changes what is read, not what is stored"
+            }
         })
     }
 }
