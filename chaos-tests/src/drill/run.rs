@@ -84,11 +84,18 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
         verdict,
         faults: windows(&events),
         findings,
-        command: String::new(),
-        facts: BTreeMap::new(),
+        command: command_line(drill, options),
+        facts: options.environment.iter().cloned().collect(),
     };
     crate::report::write(&directory, &run, &events)?;
     Ok((run, events))
+}
+
+/// The command that makes a run again.
+fn command_line(drill: &Drill, options: &Options) -> String {
+    let variables = options.environment.iter().map(|(name, value)| format!("{name}={value} "));
+    let variables: String = variables.collect();
+    format!("{variables}chaos drill {} --seed {}", drill.name, options.seed)
 }
 
 struct Stages<'a> {
