@@ -27,5 +27,17 @@ done
 # Comes with the tool above: jsonschema and yaml.
 "$venv/bin/python" "$here/chaos_check.py" "$here"/chaos/*.yaml
 
+# A check that passes everything is none.
+wrong=$(mktemp)
+trap 'rm -f "$wrong"' EXIT
+for mistake in s/containerNames:/containerName:/ 's/- rest-1$/- rest-0/' \
+    's/component: broker/component: brokers/' 's/: container-kill/: container-kil/'; do
+    sed "$mistake" "$here/chaos/kill-leader.yaml" > "$wrong"
+    if "$venv/bin/python" "$here/chaos_check.py" "$wrong" > /dev/null 2>&1; then
+        echo "the check of manifests for Chaos Mesh passes a file with the mistake $mistake" >&2
+        exit 1
+    fi
+done
+
 # The scripts that need root and a cluster run elsewhere; here at least they parse.
 for script in "$here"/*.sh; do bash -n "$script"; done

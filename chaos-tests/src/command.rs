@@ -14,6 +14,11 @@ use raftmq_chaos_tests::mesh::{self, Export};
 use raftmq_chaos_tests::report::Run;
 use raftmq_chaos_tests::{figures, history, probe, selftest};
 
+/// Prints a line.
+macro_rules! say {
+    ($($part:tt)*) => { figures::print_line(format_args!($($part)*)) };
+}
+
 const AFTER_HELP: &str = "\
 Examples:
   chaos probe                         what this machine allows
@@ -21,7 +26,7 @@ Examples:
   chaos suite smoke                   the quick ones
   chaos suite ci --budget 30m         each drill once
   chaos selftest                      show that planted bugs are caught
-  chaos check chaos-runs/kill-leader-7/history.jsonl --drill kill-leader
+  chaos check chaos-runs/kill-leader-7/history.jsonl
 
 The brokers are processes of the raftmq binary beside this one, or of RAFTMQ_BIN.
 A run's directory has report.html and summary.md for people, report.json and junit.xml for machines,
@@ -117,9 +122,9 @@ enum Verb {
     Check {
         /// history.jsonl of a run
         history: PathBuf,
-        /// Whose expectations hold
-        #[arg(long, default_value = "kill-all")]
-        drill: String,
+        /// Whose expectations hold; without it those of the drill in report.json beside it
+        #[arg(long)]
+        drill: Option<String>,
     },
     /// Show that planted bugs are caught (needs a raftmq with the feature planted-bugs)
     Selftest {
@@ -199,15 +204,22 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
         }
         Verb::Check { history, drill } => {
             let events = history::read(&history)?;
-            let findings = check::all(&events, &(find(&drill)?.expect)());
+            let drill = match drill {
+                Some(drill) => drill,
+                None => {
+                    let directory = history.parent().unwrap_or(Path::new("."));
+                    read_run(directory).context("--drill says whose expectations hold")?.drill
+                }
+            };
+            let findings = check::all(&events, &find(&drill)?.expectations());
             if book.json {
                 for finding in &findings {
-                    println!("{}", serde_json::to_string(finding)?);
+                    say!("{}", serde_json::to_string(finding)?);
                 }
             } else {
                 show_findings(&findings);
                 let passed = findings.iter().filter(|it| it.verdict == Verdict::Pass).count();
-                println!("{passed} of {} checkers pass", findings.len());
+                say!("{passed} of {} checkers pass", findings.len());
             }
             Ok(findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown))
         }
@@ -217,11 +229,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
             let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
             if book.json {
                 for result in &results {
-                    println!("{}", serde_json::to_string(result)?);
+                    say!("{}", serde_json::to_string(result)?);
                 }
             } else {
                 figures::print_table("planted bugs", &selftest::table(&results));
-                println!("\n{caught} of {} planted bugs were caught", results.len());
+                say!("\n{caught} of {} planted bugs were caught", results.len());
             }
             Ok(if caught == results.len() { Verdict::Pass } else { Verdict::Fail })
         }
@@ -282,20 +294,20 @@ impl Book {
             let line = serde_json::json!({
                 "drill": name, "seed": seed, "verdict": verdict, "reason": reason,
             });
-            println!("{line}");
+            say!("{line}");
         } else {
-            println!("{name:<20} seed {seed:<6} UNKNOWN  {reason}");
+            say!("{name:<20} seed {seed:<6} UNKNOWN  {reason}");
         }
     }
 
     fn show(&self, run: &Run, directory: &Path) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string(run)?);
+            say!("{}", serde_json::to_string(run)?);
             return Ok(());
         }
         let verdict = format!("{:?}", run.verdict).to_uppercase();
         let bit = run.faults.iter().filter(|fault| fault.bit).count();
-        println!(
+        say!(
             "{:<20} seed {:<6} {verdict:<8} {:>4} s, {bit} of {} faults had an effect; {}",
             run.drill,
             run.seed,
@@ -331,7 +343,7 @@ impl Book {
         let worst = verdicts.into_iter().max().unwrap_or(Verdict::Unknown);
         if !self.json {
             let word = format!("{worst:?}").to_uppercase();
-            println!("suite {name}: {word} after {} s", begin.elapsed().as_secs());
+            say!("suite {name}: {word} after {} s", begin.elapsed().as_secs());
         }
         Ok(worst)
     }
@@ -358,7 +370,7 @@ fn show_probe(json: bool) -> Verdict {
     let missing = probed.iter().any(|probed| probed.missing.is_some());
     if json {
         for probed in &probed {
-            println!("{}", serde_json::json!(probed));
+            say!("{}", serde_json::json!(probed));
         }
     } else {
         let mut rows = vec![["what", "here", "for"].map(str::to_owned).to_vec()];
@@ -380,7 +392,7 @@ fn list(json: bool) {
             let line = serde_json::json!({
                 "name": name, "brokers": brokers, "needs": needs, "about": about,
             });
-            println!("{line}");
+            say!("{line}");
         }
         return;
     }
@@ -413,16 +425,16 @@ fn export(names: &[String], directory: &Path) -> anyhow::Result<Verdict> {
         files
     };
     mesh::write(directory, &files)?;
-    println!("{} files in {}", files.len(), directory.display());
+    say!("{} files in {}", files.len(), directory.display());
     Ok(if files.len() < names.len() { Verdict::Unknown } else { Verdict::Pass })
 }
 
 fn show_findings(findings: &[Finding]) {
     for finding in findings.iter().filter(|finding| finding.verdict != Verdict::Pass) {
         let verdict = format!("{:?}", finding.verdict).to_uppercase();
-        println!("  {} {verdict}: {}", finding.checker, finding.note);
+        say!("  {} {verdict}: {}", finding.checker, finding.note);
         for violation in finding.violations.iter().take(5) {
-            println!("    {}", violation.text);
+            say!("    {}", violation.text);
         }
     }
 }
@@ -431,7 +443,7 @@ fn show_ledger(file: &Path, json: bool) -> anyhow::Result<()> {
     let entries = ledger::read(file)?;
     let (totals, gaps) = (ledger::totals(&entries), ledger::write_gaps(&entries));
     if json {
-        println!("{}", serde_json::json!({ "totals": totals, "write_gaps": gaps }));
+        say!("{}", serde_json::json!({ "totals": totals, "write_gaps": gaps }));
         return Ok(());
     }
     let head = ["drill", "runs", "hours", "faults", "sends", "acknowledged", "verdicts"];

@@ -59,13 +59,10 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     let (brokers, name_servers) = (drill.size.brokers, drill.size.name_servers);
     read_logs(&recorder, &mut field.cluster).await?;
     recorder.mark("end");
-    let names: Vec<String> =
-        (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
     drop(field);
 
     let events = recorder.events()?;
-    let mut expect = (drill.expect)();
-    expect.replicas = names.into_iter().collect();
+    let expect = drill.expectations();
     let mut findings = check::all(&events, &expect);
     if let Err(error) = outcome {
         findings.push(given_up(&error));
