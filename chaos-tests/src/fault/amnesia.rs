@@ -8,6 +8,7 @@ use serde_json::json;
 use super::disk::empty;
 use super::process::{Target, caught_up, names};
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::must;
 
 /// For writes that only two of three have.
@@ -56,7 +57,7 @@ impl Fault for Amnesia {
             self.behind_by = self.committed(field).await?.saturating_sub(index);
 
             field.cluster.kill(self.emptied)?;
-            empty(&field.cluster.data_directory(self.emptied).to_owned())?;
+            empty(field.cluster.data_directory(self.emptied))?;
             field.cluster.restart(self.emptied)?;
             tokio::time::sleep(SETTLE).await;
 
@@ -87,6 +88,10 @@ impl Fault for Amnesia {
                 )),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh deletes no volumes: delete a claim and its pod by hand")
     }
 }
 

@@ -96,7 +96,9 @@ impl Fault for WrongClock {
         let offset = match self.clock {
             Clock::JumpAhead => "1h",
             Clock::JumpBack => "-1h",
-            Clock::Fast => return Err("clocks of Chaos Mesh jump, and run at the usual speed"),
+            Clock::Fast | Clock::Slow | Clock::SlowTimers => {
+                return Err("clocks of Chaos Mesh jump, and run at the usual speed");
+            }
         };
         Ok(Counterpart::of(setting, [Chaos::clock(Pods::Leader, offset)]))
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::kernel::MemoryWatch;
 use super::{Bite, Fault, Field, Step};
 use crate::load::SurgeCounts;
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// By how much a server may grow.
 const GROWTH_BYTES_MAX: u64 = 300 << 20;
@@ -71,5 +72,9 @@ impl Fault for Overload {
                 false => Bite::Missed(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh breaks a cluster; it does not load it")
     }
 }

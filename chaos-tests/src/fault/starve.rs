@@ -14,6 +14,8 @@ use super::kernel::{SoftLimit, descriptors, processor_time, status_bytes};
 use super::poison::beginning_of_send;
 use super::process::names;
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// All brokers run for a part of each period only, as under a quota of the kernel.
 ///
@@ -104,6 +106,11 @@ impl Fault for StarvedProcessor {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::of(setting, [Chaos::busy_processor(Pods::Brokers, 16)])
+            .but("Processes compete with the brokers for the processor; nobody has a quota."))
+    }
 }
 
 impl Drop for StarvedProcessor {
@@ -184,6 +191,11 @@ impl Fault for StarvedMemory {
                 "a request of {request} MiB and {spare} MiB of memory: it ended, {status}"
             )))
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::ending(setting, [Chaos::full_memory(Pods::Leader, "90%")])
+            .but("Another process takes the memory; no request needs it."))
     }
 }
 
@@ -282,5 +294,9 @@ impl Fault for StarvedDescriptors {
                 _ => Bite::Bit(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh sets no limits of processes")
     }
 }

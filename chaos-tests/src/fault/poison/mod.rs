@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::input::{Input, Manner};
 use super::kernel::MemoryWatch;
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// By how much a process may grow.
 const GROWTH_BYTES_MAX: u64 = 200 << 20;
@@ -175,6 +176,10 @@ impl Fault for Poison {
                 _ => Bite::Bit(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh sends nothing of its own to a port")
     }
 }
 
