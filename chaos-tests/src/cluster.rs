@@ -243,8 +243,8 @@ impl Cluster {
         let mut process = self.brokers[broker].process.take().context("it is down already")?;
         process.terminate()?;
         let status = process.ended(STOP_LIMIT).await?;
-        let otherwise = || format!("a stopped broker ended with {status}\n{}", process.log_tail());
-        Ok(must(status.success(), otherwise)?)
+        must!(status.success(), "a stopped broker ended with {status}\n{}", process.log_tail());
+        Ok(())
     }
 
     /// Starts a broker that is down, with the data it had. Does not wait.
@@ -355,7 +355,7 @@ impl Cluster {
         });
         let (index, hashes) = verdict.await?;
         let same = hashes.iter().all(|hash| *hash == hashes[0]);
-        must(same, || format!("replicas differ at index {index}: state hashes {hashes:x?}"))?;
+        must!(same, "replicas differ at index {index}: state hashes {hashes:x?}");
         Ok(index)
     }
 

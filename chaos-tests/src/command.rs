@@ -1,17 +1,24 @@
 //! The verbs of `chaos`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use raftmq_chaos_tests::check::{self, Finding, Verdict};
 use raftmq_chaos_tests::drill::{self, Drill, Options};
 use raftmq_chaos_tests::ledger::{self, Entry};
+use raftmq_chaos_tests::mesh::{self, Export};
 use raftmq_chaos_tests::net::Way;
 use raftmq_chaos_tests::report::Run;
 use raftmq_chaos_tests::{figures, history, probe, selftest};
+
+/// Prints a line.
+macro_rules! say {
+    ($($part:tt)*) => { figures::print_line(format_args!($($part)*)) };
+}
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -20,8 +27,11 @@ Examples:
   chaos suite smoke                   the quick ones
   chaos suite ci --budget 30m         each drill once
   chaos selftest                      show that planted bugs are caught
+  chaos check chaos-runs/kill-leader-7/history.jsonl
 
 The brokers are processes of the raftmq binary beside this one, or of RAFTMQ_BIN.
+A run's directory has report.html and summary.md for people, report.json and junit.xml for machines,
+history.jsonl with every operation, and the servers' own logs.
 Exit codes: 0 pass, 1 fail, 2 not known: a fault had no effect, or the machine lacks something.";
 
 /// Failure drills: breaks a cluster of real processes under load, and judges what it promised.
@@ -44,9 +54,26 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "WAY")]
     network: Option<Way>,
 
-    /// Print machine-readable lines
-    #[arg(long, global = true)]
-    json: bool,
+    /// What to print: text for people, or json with one document a line
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    output: Format,
+}
+
+/// Who reads what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A person.
+    #[default]
+    Text,
+    /// A program.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -101,9 +128,9 @@ enum Verb {
     Check {
         /// history.jsonl of a run
         history: PathBuf,
-        /// Whose expectations hold
-        #[arg(long, default_value = "kill-all")]
-        drill: String,
+        /// Whose expectations hold; without it those of the drill in report.json beside it
+        #[arg(long)]
+        drill: Option<String>,
     },
     /// Show that planted bugs are caught (needs a raftmq with the feature planted-bugs)
     Selftest {
@@ -118,6 +145,14 @@ enum Verb {
         /// Bugs at the same time
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
         jobs: u8,
+    },
+    /// Write drills as manifests for Chaos Mesh, for a cluster in Kubernetes
+    Export {
+        /// Only these, and no README.md
+        drills: Vec<String>,
+        /// Where to
+        #[arg(long, default_value = "deploy/chaos")]
+        directory: PathBuf,
     },
     /// Add up a ledger
     Ledger {
@@ -148,11 +183,12 @@ pub fn exit_code(verdict: Verdict) -> u8 {
 }
 
 pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
-    let book = Book { runs: cli.runs, ledger: cli.ledger, network: cli.network, json: cli.json };
+    let json = cli.output == Format::Json;
+    let book = Book { runs: cli.runs, ledger: cli.ledger, network: cli.network, json };
     match cli.verb {
         Verb::Probe => Ok(show_probe(book.json)),
         Verb::List => {
-            list();
+            list(book.json);
             Ok(Verdict::Pass)
         }
         Verb::Drill { name, seed, rounds } => {
@@ -174,18 +210,40 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
         }
         Verb::Check { history, drill } => {
             let events = history::read(&history)?;
-            let findings = check::all(&events, &(find(&drill)?.expect)());
-            show_findings(&findings);
+            let drill = match drill {
+                Some(drill) => drill,
+                None => {
+                    let directory = history.parent().unwrap_or(Path::new("."));
+                    read_run(directory).context("--drill says whose expectations hold")?.drill
+                }
+            };
+            let findings = check::all(&events, &find(&drill)?.expectations());
+            if book.json {
+                for finding in &findings {
+                    say!("{}", serde_json::to_string(finding)?);
+                }
+            } else {
+                show_findings(&findings);
+                let passed = findings.iter().filter(|it| it.verdict == Verdict::Pass).count();
+                say!("{passed} of {} checkers pass", findings.len());
+            }
             Ok(findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown))
         }
         Verb::Selftest { bugs, attempts, seed, jobs } => {
             let results = selftest::run(&book.runs, &bugs, attempts, seed, jobs.into()).await?;
-            figures::print_table("planted bugs", &selftest::table(&results));
-            let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
-            println!("\n{caught} of {} planted bugs were caught", results.len());
             ensure!(!results.is_empty(), "there is no such bug");
+            let caught = results.iter().filter(|result| result.caught_by.is_some()).count();
+            if book.json {
+                for result in &results {
+                    say!("{}", serde_json::to_string(result)?);
+                }
+            } else {
+                figures::print_table("planted bugs", &selftest::table(&results));
+                say!("\n{caught} of {} planted bugs were caught", results.len());
+            }
             Ok(if caught == results.len() { Verdict::Pass } else { Verdict::Fail })
         }
+        Verb::Export { drills, directory } => export(&drills, &directory),
         Verb::Ledger { file } => {
             show_ledger(&file, book.json)?;
             Ok(Verdict::Pass)
@@ -223,7 +281,7 @@ struct Book {
 impl Book {
     async fn drill(&self, drill: &Drill, seed: u64) -> anyhow::Result<Verdict> {
         if let Some(missing) = probe::missing(drill.needs) {
-            println!("{:<20} seed {seed:<6} UNKNOWN  this machine lacks {missing}", drill.name);
+            self.show_not_run(drill, seed, &format!("this machine lacks {missing}"));
             return Ok(Verdict::Unknown);
         }
         let prepared = *drill;
@@ -247,14 +305,27 @@ impl Book {
         Ok(run.verdict)
     }
 
+    fn show_not_run(&self, drill: &Drill, seed: u64, reason: &str) {
+        let name = drill.name;
+        if self.json {
+            let verdict = Verdict::Unknown;
+            let line = serde_json::json!({
+                "drill": name, "seed": seed, "verdict": verdict, "reason": reason,
+            });
+            say!("{line}");
+        } else {
+            say!("{name:<20} seed {seed:<6} UNKNOWN  {reason}");
+        }
+    }
+
     fn show(&self, run: &Run, directory: &Path) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string(run)?);
+            say!("{}", serde_json::to_string(run)?);
             return Ok(());
         }
         let verdict = format!("{:?}", run.verdict).to_uppercase();
         let bit = run.faults.iter().filter(|fault| fault.bit).count();
-        println!(
+        say!(
             "{:<20} seed {:<6} {verdict:<8} {:>4} s, {bit} of {} faults had an effect; {}",
             run.drill,
             run.seed,
@@ -277,7 +348,7 @@ impl Book {
             .map(async |(round, drill)| {
                 let seed = suite.seed + round;
                 if begin.elapsed() > suite.budget {
-                    println!("{:<20} seed {seed:<6} UNKNOWN  no time left", drill.name);
+                    self.show_not_run(drill, seed, "no time left");
                     return Ok(Verdict::Unknown);
                 }
                 let verdict = self.drill(drill, seed).await?;
@@ -288,7 +359,10 @@ impl Book {
             .try_collect::<Vec<Verdict>>()
             .await?;
         let worst = verdicts.into_iter().max().unwrap_or(Verdict::Unknown);
-        println!("suite {name}: {worst:?} after {} s", begin.elapsed().as_secs());
+        if !self.json {
+            let word = format!("{worst:?}").to_uppercase();
+            say!("suite {name}: {word} after {} s", begin.elapsed().as_secs());
+        }
         Ok(worst)
     }
 
@@ -314,7 +388,7 @@ fn show_probe(json: bool) -> Verdict {
     let missing = probed.iter().any(|probed| probed.missing.is_some());
     if json {
         for probed in &probed {
-            println!("{}", serde_json::json!(probed));
+            say!("{}", serde_json::json!(probed));
         }
     } else {
         let mut rows = vec![["what", "here", "for"].map(str::to_owned).to_vec()];
@@ -331,7 +405,19 @@ fn show_probe(json: bool) -> Verdict {
     if missing { Verdict::Unknown } else { Verdict::Pass }
 }
 
-fn list() {
+fn list(json: bool) {
+    if json {
+        for drill in drill::all() {
+            let needs: Vec<&str> = drill.needs.iter().map(|need| need.name()).collect();
+            let (name, brokers) = (drill.name, drill.size.brokers);
+            let about = drill.about;
+            let line = serde_json::json!({
+                "name": name, "brokers": brokers, "needs": needs, "about": about,
+            });
+            say!("{line}");
+        }
+        return;
+    }
     let mut rows = vec![["drill", "brokers", "needs", "what"].map(str::to_owned).to_vec()];
     for drill in drill::all() {
         let needs: Vec<&str> = drill.needs.iter().map(|need| need.name()).collect();
@@ -342,11 +428,35 @@ fn list() {
     figures::print_table("drills", &rows);
 }
 
+/// Unknown if a drill that was named has no manifest.
+fn export(names: &[String], directory: &Path) -> anyhow::Result<Verdict> {
+    let files = if names.is_empty() {
+        mesh::files(drill::all())?
+    } else {
+        let mut files = BTreeMap::new();
+        for name in names {
+            match mesh::export(find(name)?)? {
+                Export::Manifest { text, .. } => drop(files.insert(format!("{name}.yaml"), text)),
+                Export::Nothing(reasons) => {
+                    for (fault, reason) in reasons {
+                        eprintln!("{name} has no manifest, because of {fault}: {reason}");
+                    }
+                }
+            }
+        }
+        files
+    };
+    mesh::write(directory, &files)?;
+    say!("{} files in {}", files.len(), directory.display());
+    Ok(if files.len() < names.len() { Verdict::Unknown } else { Verdict::Pass })
+}
+
 fn show_findings(findings: &[Finding]) {
     for finding in findings.iter().filter(|finding| finding.verdict != Verdict::Pass) {
-        println!("  {} {:?}: {}", finding.checker, finding.verdict, finding.note);
+        let verdict = format!("{:?}", finding.verdict).to_uppercase();
+        say!("  {} {verdict}: {}", finding.checker, finding.note);
         for violation in finding.violations.iter().take(5) {
-            println!("    {}", violation.text);
+            say!("    {}", violation.text);
         }
     }
 }
@@ -355,7 +465,7 @@ fn show_ledger(file: &Path, json: bool) -> anyhow::Result<()> {
     let entries = ledger::read(file)?;
     let (totals, gaps) = (ledger::totals(&entries), ledger::write_gaps(&entries));
     if json {
-        println!("{}", serde_json::json!({ "totals": totals, "write_gaps": gaps }));
+        say!("{}", serde_json::json!({ "totals": totals, "write_gaps": gaps }));
         return Ok(());
     }
     let head = ["drill", "runs", "hours", "faults", "sends", "acknowledged", "verdicts"];

@@ -1,5 +1,7 @@
 //! What a run found, for people (a table on standard output) and for machines (a JSON file).
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -82,9 +84,14 @@ impl GapDistribution {
     }
 }
 
+/// Prints a line. That nobody reads it any more, as in `chaos list | head`, is no failure.
+pub fn print_line(line: Arguments<'_>) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
 /// Prints rows as a table; the first row is the head.
 pub fn print_table(title: &str, rows: &[Vec<String>]) {
-    println!("\n{title}");
+    print_line(format_args!("\n{title}"));
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
@@ -93,7 +100,7 @@ pub fn print_table(title: &str, rows: &[Vec<String>]) {
     for row in rows {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("  {}", cells.join("  ").trim_end());
+        print_line(format_args!("  {}", cells.join("  ").trim_end()));
     }
 }
 

@@ -7,7 +7,8 @@
 //! - [`history`]: what was done and seen, one line each.
 //! - [`check`]: pure functions from histories to findings.
 //! - [`report`]: a run for people and for machines. [`ledger`]: all runs that count, in one line each.
-//! - [`selftest`]: shows that bugs are caught. [`probe`]: what the machine allows.
+//! - [`selftest`]: shows that bugs are caught. [`probe`]: what the machine allows. [`mesh`]: drills as
+//!   manifests for clusters in Kubernetes.
 //! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language;
 //!   [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
 //!
@@ -28,6 +29,7 @@ pub mod figures;
 pub mod history;
 pub mod ledger;
 pub mod load;
+pub mod mesh;
 pub mod net;
 pub mod paths;
 pub mod place;
@@ -37,5 +39,5 @@ pub mod report;
 pub mod selftest;
 mod wait;
 
-use wait::until_seen;
-pub use wait::{Unmet, must, until};
+pub use wait::{Unmet, until};
+use wait::{must, until_seen};

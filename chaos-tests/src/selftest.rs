@@ -58,7 +58,7 @@ pub async fn run(
         .map(async |bug| {
             let result = catch(runs, &bug, attempts, seed).await?;
             let verdict = if result.caught_by.is_some() { "caught" } else { "NOT CAUGHT" };
-            println!(
+            eprintln!(
                 "{:<32} {:<20} {verdict} after {} runs, {} s: {}",
                 result.bug, result.drill, result.attempts, result.seconds, result.note
             );

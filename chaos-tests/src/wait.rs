@@ -15,10 +15,16 @@ impl Unmet {
     }
 }
 
-/// Fails with [`Unmet`] unless `holds`.
-pub fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Unmet> {
-    if holds { Ok(()) } else { Err(Unmet(otherwise())) }
+/// Returns [`Unmet`] with this text unless the condition holds.
+macro_rules! must {
+    ($holds:expr, $($text:tt)+) => {
+        let holds: bool = $holds;
+        if !holds {
+            return Err($crate::Unmet(format!($($text)+)).into());
+        }
+    };
 }
+pub(crate) use must;
 
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -172,7 +172,7 @@ fn junit_has_a_case_for_each_finding() {
     assert_eq!(suite.attribute("skipped"), Some("2"));
     assert_eq!(suite.attribute("timestamp"), Some("2026-09-21T14:13:20Z"));
     assert_eq!(suite.attribute("time"), Some("64.000"));
-    let loss = cases.iter().find(|case| case.attribute("name") == Some("loss")).unwrap();
+    let loss = cases.iter().find(|case| case.attribute("name") == Some("lost")).unwrap();
     let failure = loss.children().find(|node| node.has_tag_name("failure")).unwrap();
     assert!(failure.attribute("message").unwrap().contains("is in no queue"));
     let seed = document.descendants().find(|node| node.attribute("name") == Some("seed")).unwrap();
@@ -206,6 +206,27 @@ fn page_is_complete_in_itself() {
     assert_eq!(leaders[0]["term"], 3);
     assert!((14_900_000..15_200_000).contains(&leaders[0]["to_us"].as_u64().unwrap()));
     assert!(page.len() < 700_000, "{} bytes", page.len());
+}
+
+#[test]
+fn page_says_first_what_was_lost_and_under_which_fault() {
+    let (run, events) = make(&Shape::usual());
+    let (directory, report) = write("lost", &run, &events);
+    let page = read(&directory, "report.html");
+    let at = page.find("1 acknowledged message lost, sent at ").unwrap();
+    assert!(
+        page[at..at + 120]
+            .contains(" s, fault 2 isolate-leader; 2 violations found by lost, replicas; "),
+        "{}",
+        &page[at..at + 120]
+    );
+    assert!(at < page.find("class=\"tiles\"").unwrap());
+    let gap = report.figures.write_gap_ms_max;
+    let fault = report.recoveries.iter().position(|it| it.write_gap_ms == gap).unwrap();
+    assert!(page.contains(&format!("fault {} {}, at", fault + 1, run.faults[fault].name)));
+    // One row of the table of recoveries has it, the others have nothing.
+    assert_eq!(page.matches("<td class=\"n bad\">1</td>").count(), 1);
+    assert!(read(&directory, "summary.md").contains("13 unknown; 1 lost."));
 }
 
 #[test]

@@ -35,6 +35,14 @@ pub struct Drill {
     pub expect: fn() -> Expectations,
 }
 
+impl Drill {
+    /// What the checkers are to demand of a run of it, at all its brokers.
+    pub fn expectations(&self) -> Expectations {
+        let replicas = (1..=self.size.brokers).map(|id| format!("broker-{id}")).collect();
+        Expectations { replicas, ..(self.expect)() }
+    }
+}
+
 /// One fault of a plan.
 pub struct Step {
     /// Which.

@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, now_ms};
 use crate::fault::{Bite, Field};
 use crate::history::{Action, Event, Recorder, Stage};
 use crate::load::{self, Context, Failures};
-use crate::net::{Way, Wires};
+use crate::net::Way;
 use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
 use crate::{Unmet, paths, until};
 
@@ -69,15 +69,11 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
     let (brokers, name_servers) = (drill.size.brokers, drill.size.name_servers);
     read_logs(&recorder, &mut field.cluster).await?;
     recorder.mark("end");
-    let names: Vec<String> =
-        (0..field.cluster.size()).map(|it| field.cluster.name(it).to_owned()).collect();
-    let way = field.network.as_ref().map(Wires::way);
-    let facts = way.map(|way| ("network".to_owned(), way.to_string())).into_iter().collect();
+    let way = field.network.as_ref().map(|wires| ("network".to_owned(), wires.way().to_string()));
     drop(field);
 
     let events = recorder.events()?;
-    let mut expect = (drill.expect)();
-    expect.replicas = names.into_iter().collect();
+    let expect = drill.expectations();
     let mut findings = check::all(&events, &expect);
     if let Err(error) = outcome {
         findings.push(given_up(&error));
@@ -99,11 +95,18 @@ pub async fn run(drill: &Drill, options: &Options) -> anyhow::Result<(Run, Vec<E
         verdict,
         faults: windows(&events),
         findings,
-        command: String::new(),
-        facts,
+        command: command_line(drill, options),
+        facts: options.environment.iter().cloned().chain(way).collect(),
     };
     crate::report::write(&directory, &run, &events)?;
     Ok((run, events))
+}
+
+/// The command that makes a run again.
+fn command_line(drill: &Drill, options: &Options) -> String {
+    let variables = options.environment.iter().map(|(name, value)| format!("{name}={value} "));
+    let variables: String = variables.collect();
+    format!("{variables}chaos drill {} --seed {}", drill.name, options.seed)
 }
 
 struct Stages<'a> {

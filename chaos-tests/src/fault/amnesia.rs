@@ -8,6 +8,7 @@ use serde_json::json;
 use super::disk::empty;
 use super::process::{Target, caught_up, names};
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::must;
 
 /// For writes that only two of three have.
@@ -56,7 +57,7 @@ impl Fault for Amnesia {
             self.behind_by = self.committed(field).await?.saturating_sub(index);
 
             field.cluster.kill(self.emptied)?;
-            empty(&field.cluster.data_directory(self.emptied).to_owned())?;
+            empty(field.cluster.data_directory(self.emptied))?;
             field.cluster.restart(self.emptied)?;
             tokio::time::sleep(SETTLE).await;
 
@@ -69,11 +70,8 @@ impl Fault for Amnesia {
         Box::pin(async move {
             let statuses = field.cluster.status().await.unwrap_or_default();
             let usurper = statuses.iter().find(|it| it.role == "leader" && it.term > self.term);
-            must(usurper.is_none(), || {
-                let node_id = usurper.map_or(0, |status| status.node_id);
-                let leader = self.leader + 1;
-                format!("broker-{node_id} leads without what only broker-{leader} has")
-            })?;
+            let (usurper, leader) = (usurper.map_or(0, |it| it.node_id), self.leader + 1);
+            must!(usurper == 0, "broker-{usurper} leads without what only broker-{leader} has");
             field.cluster.restart(self.leader)?;
             caught_up(field, &[self.leader, self.behind, self.emptied]).await?;
             let name = |broker| field.cluster.name(broker);
@@ -87,6 +85,10 @@ impl Fault for Amnesia {
                 )),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh deletes no volumes: delete a claim and its pod by hand")
     }
 }
 

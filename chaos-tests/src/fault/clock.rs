@@ -8,6 +8,8 @@ use serde_json::json;
 use super::process::names;
 use super::{Bite, Fault, Field, Step};
 use crate::disk::shim::{Clocks, Settings};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// What the leader's clock does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,5 +90,16 @@ impl Fault for WrongClock {
                 reads => Bite::Bit(format!("a wrong time was read {reads} times")),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let offset = match self.clock {
+            Clock::JumpAhead => "1h",
+            Clock::JumpBack => "-1h",
+            Clock::Fast | Clock::Slow | Clock::SlowTimers => {
+                return Err("clocks of Chaos Mesh jump, and run at the usual speed");
+            }
+        };
+        Ok(Counterpart::of(setting, [Chaos::clock(Pods::Leader, offset)]))
     }
 }

@@ -12,6 +12,8 @@ use super::{Bite, Fault, Field, Step};
 use crate::disk::damage;
 use crate::disk::shim::{Counters, Settings, Trigger, WriteError};
 use crate::disk::volume::{self, Frozen};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::{Unmet, must};
 
 /// How long a process may take to end by itself after its disk failed.
@@ -79,6 +81,10 @@ impl Fault for PowerCut {
             }
             Ok(Bite::Bit(format!("{} file systems lost what was not flushed", self.cut.len())))
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh ends processes, and the kernel keeps what they wrote and did not flush")
     }
 }
 
@@ -181,8 +187,7 @@ impl Fault for SickDisk {
             };
             if fences {
                 // A node that goes on after its disk failed may acknowledge what it does not have.
-                let fenced = count == 0 || ended.is_some();
-                must(fenced, || format!("{name} went on although {count} {what}"))?;
+                must!(count == 0 || ended.is_some(), "{name} went on although {count} {what}");
             }
             let end =
                 ended.map_or(String::new(), |status| format!("; the process ended: {status}"));
@@ -190,6 +195,21 @@ impl Fault for SickDisk {
                 0 => Bite::Missed(format!("no {what}")),
                 count => Bite::Bit(format!("{count} {what}{end}")),
             })
+        })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        // Numbers of Linux.
+        const EIO: u32 = 5;
+        const ENOSPC: u32 = 28;
+        let slow = |delay| Chaos::slow_disk(Pods::Leader, &["fsync"], delay);
+        let failing = |methods, errno| Chaos::failing_disk(Pods::Leader, methods, errno);
+        Ok(match self.sickness {
+            Sickness::Slow => Counterpart::of(setting, [slow(Duration::from_millis(200))]),
+            Sickness::Hung => Counterpart::of(setting, [slow(setting.hold)])
+                .but("A flush hangs for as long as the drill's fault lasts, not until its end."),
+            Sickness::FlushError => Counterpart::ending(setting, [failing(&["fsync"], EIO)]),
+            Sickness::Full => Counterpart::ending(setting, [failing(&["write", "create"], ENOSPC)]),
         })
     }
 }
@@ -289,15 +309,24 @@ impl Fault for Damaged {
             }
             let runs_on = || Unmet(format!("{name} runs on damaged files: {what}"));
             let status = ended.ok_or_else(runs_on)?;
-            must(!status.success(), || format!("{name} ended as if nothing had been: {what}"))?;
+            must!(!status.success(), "{name} ended as if nothing had been: {what}");
             let log = field.cluster.log_of(self.broker)?;
             let changed =
                 damage.changes.first().map(|change| change.file()).unwrap_or(Path::new(""));
             let file = changed.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            must(log.contains(&file), || format!("{name} did not say that {file} is damaged"))?;
+            must!(log.contains(&file), "{name} did not say that {file} is damaged");
             damage.undo()?;
             field.cluster.restart(self.broker)?;
             Ok(Bite::Bit(format!("{what}; {name} refused to start ({status})")))
+        })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err(match self.loss {
+            Loss::Emptied => "Chaos Mesh deletes no volumes: delete a claim and its pod by hand",
+            Loss::TornWrite | Loss::FlippedBit | Loss::CutTail => {
+                "Chaos Mesh changes what is read, not what is stored"
+            }
         })
     }
 }

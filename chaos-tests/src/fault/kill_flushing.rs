@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Bite, Fault, Field, Step};
 use crate::disk::shim::Settings;
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// What a flush takes longer than usual: most of the time one is under way, and what came since it
 /// began waits in the memory of the process.
@@ -73,5 +74,9 @@ impl Fault for KillWhileFlushing {
                 false => Bite::Missed(format!("{killed} processes ended, {slow} slow flushes")),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh gives no order to a slow disk and a kill that overlap")
     }
 }

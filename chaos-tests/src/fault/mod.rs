@@ -34,6 +34,8 @@ pub use self::snapshot::{InterruptedSnapshot, Interruption};
 pub use self::stale::StaleNameServers;
 pub use self::starve::{StarvedDescriptors, StarvedMemory, StarvedProcessor};
 
+use crate::mesh::{self, Counterpart, Reason, Setting};
+
 /// Whether a fault had an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bite {
@@ -62,4 +64,12 @@ pub trait Fault {
 
     /// Undoes it, and says whether it had an effect.
     fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite>;
+
+    /// What does the same to a cluster in Kubernetes, or why nothing does.
+    ///
+    /// # Errors
+    /// There is nothing like it.
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err(mesh::NONE_YET)
+    }
 }

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 
 /// All name servers are killed; at the end they start again, knowing nothing.
 #[derive(Default)]
@@ -43,5 +45,10 @@ impl Fault for KillNameServers {
             }
             Ok(Bite::Bit(format!("{} name servers ended by SIGKILL", self.killed)))
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::of(setting, [Chaos::absent(Pods::NameServers)])
+            .but("Name servers are asked to end before they are away."))
     }
 }

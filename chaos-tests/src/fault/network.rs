@@ -8,6 +8,8 @@ use rand::seq::SliceRandom;
 use serde_json::json;
 
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::object::{self, Chaos, Direction, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::net::{CLIENTS, Counts, Link, Matrix, Quality, preset};
 
 /// Which links are cut.
@@ -142,6 +144,34 @@ impl Fault for Partition {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let cut = |pods, direction, target| vec![Chaos::cut(pods, direction, target)];
+        let apart = |one: &[usize], other: &[usize]| {
+            let target = Some(Pods::Nodes(other.to_vec()));
+            Chaos::cut(Pods::Nodes(one.to_vec()), Direction::Both, target)
+        };
+        let followers = Some(Pods::AllFollowers);
+        let chaos = match self.cut {
+            Cut::Leader => cut(Pods::Leader, Direction::Both, None),
+            Cut::LeaderFromPeers => cut(Pods::Leader, Direction::Both, followers),
+            Cut::Follower => cut(Pods::Followers(1), Direction::Both, None),
+            Cut::LeaderOneWayOut => cut(Pods::Leader, Direction::To, followers),
+            Cut::LeaderOneWayIn => cut(Pods::Leader, Direction::From, followers),
+            Cut::Bridge => vec![apart(&[1, 2], &[4, 5])],
+            // Each with those beside it; so each is cut from those that are two away.
+            Cut::Ring => vec![apart(&[1], &[3, 4]), apart(&[2], &[4, 5]), apart(&[3], &[5])],
+            Cut::NameServers => cut(Pods::NameServers, Direction::Both, None),
+        };
+        let counterpart = Counterpart::of(setting, chaos);
+        Ok(match self.cut {
+            Cut::NameServers => counterpart.but("Brokers do not reach the name servers either."),
+            Cut::Bridge | Cut::Ring => {
+                counterpart.but("Brokers have set places in bridge and ring, whoever leads.")
+            }
+            _ => counterpart,
+        })
+    }
 }
 
 /// What is wrong with a link that still carries something.
@@ -250,5 +280,21 @@ impl Fault for Degrade {
                 count => Bite::Bit(format!("{count} packets were {what}")),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let ms = Duration::from_millis;
+        let perfect = object::Quality::default();
+        let quality = match self.trouble {
+            Trouble::Lossy => perfect.loss(5).duplicate(5).corrupt(2).delay(ms(5), ms(5), 5),
+            Trouble::Slow => perfect.delay(ms(20), ms(20), 0),
+            Trouble::Corrupt => {
+                return Err("Chaos Mesh flips bits that the network's checksums show");
+            }
+        };
+        let bad = Chaos::bad_links(setting.size.brokers, quality);
+        Ok(Counterpart::of(setting, [bad])
+            .but("How bad links are is not drawn, but the middle of what the drill draws.")
+            .but("Services are named with the namespace raftmq: edit them for another one."))
     }
 }

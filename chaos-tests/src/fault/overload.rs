@@ -1,12 +1,14 @@
 //! Too much work for a while.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::json;
 use std::time::Instant;
 
 use super::kernel::MemoryWatch;
 use super::{Bite, Fault, Field, Step};
 use crate::load::SurgeCounts;
+use crate::mesh::{Counterpart, Reason, Setting};
+use crate::must;
 
 /// By how much a server may grow.
 const GROWTH_BYTES_MAX: u64 = 300 << 20;
@@ -56,7 +58,7 @@ impl Fault for Overload {
             let (seconds, after) = (began.elapsed().as_secs_f64(), field.surge.counts());
             let grown_bytes = memory.growth_bytes().await?;
             let (grown, limit) = (grown_bytes >> 20, GROWTH_BYTES_MAX >> 20);
-            ensure!(grown_bytes < GROWTH_BYTES_MAX, "a server grew by {grown} of {limit} MiB");
+            must!(grown_bytes < GROWTH_BYTES_MAX, "a server grew by {grown} of {limit} MiB");
             let per_second = |after: u64, before: u64| (after - before) as f64 / seconds;
             let begun = per_second(after.begun, before.begun);
             let evidence = format!(
@@ -71,5 +73,9 @@ impl Fault for Overload {
                 false => Bite::Missed(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh breaks a cluster; it does not load it")
     }
 }

@@ -8,6 +8,8 @@ use rand::seq::SliceRandom;
 use serde_json::json;
 
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting, Stage};
 
 /// Whom a fault is about; chosen when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,16 @@ impl Target {
             Self::Follower => "follower",
             Self::Majority => "majority",
             Self::All => "all",
+        }
+    }
+
+    /// The same pods in Kubernetes.
+    fn pods(self, setting: &Setting) -> Vec<Pods> {
+        match self {
+            Self::Leader => vec![Pods::Leader],
+            Self::Follower => vec![Pods::Followers(1)],
+            Self::Majority => vec![Pods::Leader, Pods::Followers(setting.size.brokers / 2)],
+            Self::All => vec![Pods::Brokers],
         }
     }
 
@@ -136,6 +148,12 @@ impl Fault for Kill {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let kills = self.target.pods(setting).into_iter().map(Chaos::kill);
+        Ok(Counterpart::ending(setting, kills)
+            .but("A killed process is away until Kubernetes starts it, not for a set time."))
+    }
 }
 
 /// SIGSTOP, and SIGCONT at the end.
@@ -204,6 +222,10 @@ impl Fault for Pause {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh ends processes; it can not stop one and let it go on")
+    }
 }
 
 /// Whether the kernel says that a process is stopped.
@@ -212,6 +234,9 @@ fn is_stopped(pid: Option<u32>) -> bool {
     let Some(Ok(status)) = status else { return false };
     status.lines().any(|line| line.starts_with("State:") && line.contains("T (stopped)"))
 }
+
+/// How long a pod of `deploy/kubernetes/` may take to end.
+const GRACE_S: u64 = 60;
 
 /// Each broker is stopped as an operator does it (SIGTERM) and started again, one after the other.
 pub struct RollingRestart {
@@ -266,6 +291,19 @@ impl Fault for RollingRestart {
             })
         })
     }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let stage = |node| Stage {
+            chaos: vec![Chaos::delete(Pods::Nodes(vec![node]), GRACE_S)],
+            hold: Duration::from_secs(GRACE_S),
+            // To come back and catch up.
+            rest: Duration::from_secs(GRACE_S),
+            restarts: false,
+        };
+        let stages = (1..=setting.size.brokers).map(stage).collect();
+        Ok(Counterpart { stages, differences: Vec::new() }
+            .but("The next broker goes after a set time, whether or not the last one caught up."))
+    }
 }
 
 /// A random broker is killed every half second to three seconds and started again at once.
@@ -310,6 +348,18 @@ impl Fault for RestartStorm {
 
     fn end<'a>(&'a mut self, _: &'a mut Field) -> Step<'a, Bite> {
         Box::pin(async move { Ok(Bite::Bit(format!("{} processes were killed", self.killed))) })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        let stage = Stage {
+            // A new pod starts at once, where a container that ended often would wait.
+            chaos: vec![Chaos::delete(Pods::AnyBroker, 0)],
+            hold: setting.hold,
+            rest: Duration::ZERO,
+            restarts: false,
+        };
+        Ok(Counterpart { stages: vec![stage; self.kills], differences: Vec::new() }
+            .but("Pods are deleted without a grace period, and less often than the drill kills."))
     }
 }
 
@@ -363,5 +413,12 @@ impl Fault for Lag {
                 )),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::of(setting, [Chaos::absent(Pods::Followers(1))]).but(
+            "Nobody makes the follower lead afterwards: do it with \
+             `raftmq cluster transfer-leader --to N`.",
+        ))
     }
 }

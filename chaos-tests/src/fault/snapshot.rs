@@ -10,6 +10,7 @@ use serde_json::json;
 use super::network::links_of;
 use super::process::{Target, names};
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::net::Link;
 
 /// What breaks while a snapshot arrives.
@@ -177,5 +178,9 @@ impl Fault for InterruptedSnapshot {
                 false => Bite::Bit(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh does not know when a snapshot arrives")
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
 use crate::until;
 
 /// All name servers stand still while another broker comes to lead, and wake up with the old route.
@@ -81,5 +82,9 @@ impl Fault for StaleNameServers {
                 false => Bite::Missed(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh ends processes; it can not stop one and let it go on")
     }
 }

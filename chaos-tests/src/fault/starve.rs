@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -14,6 +14,9 @@ use super::kernel::{SoftLimit, descriptors, processor_time, status_bytes};
 use super::poison::beginning_of_send;
 use super::process::names;
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::object::{Chaos, Pods};
+use crate::mesh::{Counterpart, Reason, Setting};
+use crate::must;
 
 /// All brokers run for a part of each period only, as under a quota of the kernel.
 ///
@@ -94,7 +97,7 @@ impl Fault for StarvedProcessor {
             let share = each / seconds;
             let terms = field.cluster.term().await?.saturating_sub(self.term);
             // An election that is lost for lack of time calls for the next: it must not go on so.
-            ensure!(terms as f64 <= seconds, "{terms} terms in {seconds:.1} s");
+            must!(terms as f64 <= seconds, "{terms} terms in {seconds:.1} s");
             let evidence =
                 format!("each broker had {:.1} % of a processor; {terms} new terms", 100.0 * share);
             // Who does not use what it is left does not lack any.
@@ -103,6 +106,11 @@ impl Fault for StarvedProcessor {
                 false => Bite::Missed(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::of(setting, [Chaos::busy_processor(Pods::Brokers, 16)])
+            .but("Processes compete with the brokers for the processor; nobody has a quota."))
     }
 }
 
@@ -176,7 +184,7 @@ impl Fault for StarvedMemory {
                 field.cluster.restart(self.broker)?;
                 return Ok(Bite::Missed("the process went on with what it had".to_owned()));
             };
-            ensure!(!status.success(), "it ended as if nothing had been");
+            must!(!status.success(), "it ended as if nothing had been");
             field.cluster.restart(self.broker)?;
             field.cluster.caught_up(self.broker).await?;
             let (request, spare) = (REQUEST_BYTES >> 20, SPARE_BYTES >> 20);
@@ -184,6 +192,11 @@ impl Fault for StarvedMemory {
                 "a request of {request} MiB and {spare} MiB of memory: it ended, {status}"
             )))
         })
+    }
+
+    fn in_chaos_mesh(&self, setting: &Setting) -> Result<Counterpart, Reason> {
+        Ok(Counterpart::ending(setting, [Chaos::full_memory(Pods::Leader, "90%")])
+            .but("Another process takes the memory; no request needs it."))
     }
 }
 
@@ -261,7 +274,7 @@ impl Fault for StarvedDescriptors {
             let log = field.cluster.log_of(self.broker)?;
             let complaints = log[self.log_bytes..].matches("could not accept").count();
             if let Some(status) = field.cluster.ended(self.broker)? {
-                ensure!(
+                must!(
                     status.code() == Some(STORAGE_FAILED),
                     "{name} had no descriptors and ended with {status}"
                 );
@@ -270,7 +283,7 @@ impl Fault for StarvedDescriptors {
             }
             let used = processor_time(self.pid)?.saturating_sub(before);
             let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
-            ensure!(share < SHARE_MAX, "{name} spins: {share:.2} of a processor");
+            must!(share < SHARE_MAX, "{name} spins: {share:.2} of a processor");
             limit.lift()?;
             self.knocking.clear();
             // All its ports must answer again, to others as well.
@@ -282,5 +295,9 @@ impl Fault for StarvedDescriptors {
                 _ => Bite::Bit(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh sets no limits of processes")
     }
 }

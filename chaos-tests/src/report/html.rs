@@ -11,6 +11,8 @@ use minijinja::{Environment, context};
 use super::dots::Dots;
 use super::invocation::invocations;
 use super::json::Report;
+use super::losses::Losses;
+use super::markdown;
 use super::messages::Messages;
 use super::roles::roles;
 use super::timeline::{BINS_PER_OCTAVE, Timeline};
@@ -26,11 +28,14 @@ pub const FILE: &str = "report.html";
 /// # Errors
 /// The template does not fit its data, which tests rule out.
 pub fn page(report: &Report, events: &[Event]) -> anyhow::Result<String> {
+    let losses = Losses::new(report, events);
     let context = context! {
-        title => format!("{} {}", report.run.drill, report.run.seed),
-        run => Serde(tables::header(report)),
-        figures => Serde(tables::tiles(report)),
-        recoveries => Serde(tables::recoveries(report)),
+        title => format!(
+            "{} {} {}", markdown::mark(report.run.verdict), report.run.drill, report.run.seed
+        ),
+        run => Serde(tables::header(report, &losses)),
+        figures => Serde(tables::tiles(report, &losses)),
+        recoveries => Serde(tables::recoveries(report, &losses)),
         faults => Serde(tables::faults(report)),
         findings => Serde(tables::findings(report, events)),
         data => data(&[(report, events)])?,
@@ -47,7 +52,9 @@ pub fn page(report: &Report, events: &[Event]) -> anyhow::Result<String> {
 pub fn comparison(left: (&Report, &[Event]), right: (&Report, &[Event])) -> anyhow::Result<String> {
     let context = context! {
         title => format!("{} and {}", left.0.run.subject, right.0.run.subject),
-        runs => Serde([tables::header(left.0), tables::header(right.0)]),
+        runs => Serde([left, right].map(|(report, events)| {
+            tables::header(report, &Losses::new(report, events))
+        })),
         rows => Serde(tables::comparison(left.0, right.0)),
         data => data(&[left, right])?,
         style => STYLE,

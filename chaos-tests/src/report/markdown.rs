@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::Run;
 use super::json::Report;
+use super::losses;
 use super::recovery::Recovery;
 use super::text::{count, counted, figure, micros, millis, seconds};
 use crate::check::{Finding, Verdict};
@@ -40,7 +41,7 @@ pub fn run(report: &Report) -> String {
             count(figures.sends.ok),
             count(figures.sends.failed),
             count(figures.sends.unknown),
-            figures.lost.map_or("not known how many".to_owned(), count),
+            losses::count(report).map_or("not known how many".to_owned(), count),
             micros(figures.send_latency.p50_us),
             micros(figures.send_latency.p99_us),
             micros(figures.send_latency.max_us),
@@ -66,7 +67,8 @@ pub fn suite(name: &str, reports: &[Report]) -> String {
     text.push_str("| Drill | Seed | Verdict | Faults | Sends ok | Failed | Unknown | Lost |");
     text.push_str(" Longest write gap |\n");
     text.push_str("|---|--:|---|--:|--:|--:|--:|--:|--:|\n");
-    for Report { run, figures, .. } in reports {
+    for report in reports {
+        let Report { run, figures, .. } = report;
         line(
             &mut text,
             format_args!(
@@ -79,7 +81,7 @@ pub fn suite(name: &str, reports: &[Report]) -> String {
                 count(figures.sends.ok),
                 count(figures.sends.failed),
                 count(figures.sends.unknown),
-                figures.lost.map_or("?".to_owned(), count),
+                losses::count(report).map_or("?".to_owned(), count),
                 millis(figures.write_gap_ms_max),
             ),
         );

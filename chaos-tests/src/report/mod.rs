@@ -23,6 +23,7 @@ pub mod html;
 mod invocation;
 pub mod json;
 pub mod junit;
+mod losses;
 pub mod markdown;
 mod messages;
 pub mod openchaos;

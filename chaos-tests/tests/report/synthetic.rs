@@ -321,7 +321,7 @@ fn run(shape: &Shape, events: &[Event], lost: &str) -> Run {
     let lines: Vec<u64> = events.iter().filter(of_lost).map(|event| event.index).collect();
     let text = format!("message {lost} was acknowledged and is in no queue of any replica");
     let mut loss = finding(
-        "loss",
+        "lost",
         Verdict::Fail,
         "Every acknowledged send was looked for.",
         vec![Violation { text, events: lines }],

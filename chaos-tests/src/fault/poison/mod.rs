@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use self::input::{Input, Manner};
 use super::kernel::MemoryWatch;
 use super::{Bite, Fault, Field, Step};
+use crate::mesh::{Counterpart, Reason, Setting};
+use crate::must;
 
 /// By how much a process may grow.
 const GROWTH_BYTES_MAX: u64 = 200 << 20;
@@ -153,11 +155,11 @@ impl Fault for Poison {
             let grown_bytes = before.memory.growth_bytes().await?;
             field.cluster.ensure_alive()?;
             let (limit, grown) = (GROWTH_BYTES_MAX >> 20, grown_bytes >> 20);
-            ensure!(grown_bytes < GROWTH_BYTES_MAX, "a server grew by {grown} of {limit} MiB");
+            must!(grown_bytes < GROWTH_BYTES_MAX, "a server grew by {grown} of {limit} MiB");
             let after = field.cluster.inventory().await?;
-            ensure!(before.inventory == after, "{:?} became {after:?}", before.inventory);
+            must!(before.inventory == after, "{:?} became {after:?}", before.inventory);
             let (was, is) = (before.term, field.cluster.term().await?);
-            ensure!(is < was.saturating_add(TERMS_MAX), "from term {was} the group came to {is}");
+            must!(is < was.saturating_add(TERMS_MAX), "from term {was} the group came to {is}");
 
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let Tally { sent, answered, closed, held, refused } = &*self.tally;
@@ -175,6 +177,10 @@ impl Fault for Poison {
                 _ => Bite::Bit(evidence),
             })
         })
+    }
+
+    fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
+        Err("Chaos Mesh sends nothing of its own to a port")
     }
 }
 

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use crate::check::{Finding, Verdict, Violation};
 use crate::history::{Action, Event};
+use crate::report::Run;
 use crate::report::dots::{at, line};
 use crate::report::json::Report;
+use crate::report::losses::{self, Losses};
 use crate::report::markdown::{cluster, mark, to_90_percent, word, write_gap};
 use crate::report::text::{count, counted, figure, micros, millis, seconds, utc};
 
@@ -31,7 +33,7 @@ pub(super) struct Header {
 }
 
 /// What is said of a run at the top.
-pub(super) fn header(report: &Report) -> Header {
+pub(super) fn header(report: &Report, losses: &Losses) -> Header {
     let run = &report.run;
     let mut facts = vec![
         ("Subject".to_owned(), run.subject.clone()),
@@ -48,24 +50,30 @@ pub(super) fn header(report: &Report) -> Header {
         seed: run.seed,
         verdict: word(run.verdict),
         mark: mark(run.verdict),
-        summary: summary(report),
+        summary: summary(report, losses),
         command: run.command_line(),
         facts,
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &Report, losses: &Losses) -> String {
     let run = &report.run;
     let of = |verdict| run.findings.iter().filter(move |finding| finding.verdict == verdict);
     let missed = run.faults.iter().filter(|fault| !fault.bit).count();
     let violations: u64 = run.findings.iter().map(|finding| finding.violation_count).sum();
     let mut parts = Vec::new();
+    if let Some(lost) = losses.count.filter(|lost| *lost > 0) {
+        let the_first = if lost == 1 { "" } else { "the first " };
+        let first = losses.first_ns.map(|sent_ns| format!(", {the_first}{}", place(run, sent_ns)));
+        let messages = counted(lost, "acknowledged message");
+        parts.push(format!("{messages} lost{}", first.unwrap_or_default()));
+    }
     let (failed, unknown) = (of(Verdict::Fail).count(), of(Verdict::Unknown).count());
     if failed > 0 {
         let checkers: Vec<&str> =
             of(Verdict::Fail).map(|finding| finding.checker.as_str()).collect();
         let violations = counted(violations, "violation");
-        parts.push(format!("{} found {violations}", checkers.join(", ")));
+        parts.push(format!("{violations} found by {}", checkers.join(", ")));
     }
     if unknown > 0 {
         parts.push(format!("{} could not tell", counted(unknown as u64, "checker")));
@@ -86,6 +94,27 @@ fn summary(report: &Report) -> String {
     parts.join("; ")
 }
 
+/// When something was sent, and the fault that it is laid to.
+fn place(run: &Run, sent_ns: u64) -> String {
+    let at = seconds(sent_ns);
+    match losses::fault(run, sent_ns) {
+        Some(place) => format!("sent at {at}, fault {} {}", place + 1, run.faults[place].name),
+        None => format!("sent at {at}, after all faults"),
+    }
+}
+
+/// The fault under which the longest write gap was.
+fn longest_gap(report: &Report) -> String {
+    let longest = report.recoveries.iter().enumerate().max_by_key(|(_, it)| it.write_gap_ms);
+    match longest {
+        Some((place, recovery)) if recovery.write_gap_ms >= report.figures.write_gap_ms_max => {
+            format!("fault {} {}, at {}", place + 1, recovery.fault, seconds(recovery.begin_ns))
+        }
+        Some(_) => "not under a fault".to_owned(),
+        None => "between two acknowledged sends".to_owned(),
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Tile {
     name: &'static str,
@@ -96,29 +125,37 @@ pub(super) struct Tile {
 }
 
 /// The figures at the top.
-pub(super) fn tiles(report: &Report) -> Vec<Tile> {
+pub(super) fn tiles(report: &Report, losses: &Losses) -> Vec<Tile> {
     let figures = &report.figures;
     let sends = figures.sends;
     let share = if sends.begun == 0 { 0.0 } else { sends.ok as f64 * 100.0 / sends.begun as f64 };
     let tile = |name, value, note, bad| Tile { name, value, note, bad };
+    let lost = match (losses.count, losses.first_ns) {
+        (None, _) => "run not read to its end".to_owned(),
+        (Some(0), _) | (_, None) => "acknowledged, not there afterwards".to_owned(),
+        (_, Some(first_ns)) => format!("first {}", place(&report.run, first_ns)),
+    };
     vec![
+        tile(
+            "Lost",
+            losses.count.map_or("?".into(), count),
+            lost,
+            losses.count.is_some_and(|lost| lost > 0),
+        ),
+        tile(
+            "Longest write gap",
+            millis(figures.write_gap_ms_max),
+            longest_gap(report),
+            report.recoveries.iter().any(|recovery| !recovery.recovered),
+        ),
         tile(
             "Sends acknowledged",
             count(sends.ok),
             format!("{share:.2} % of {}", count(sends.begun)),
             false,
         ),
-        tile("Failed", count(sends.failed), "certainly not stored".into(), false),
-        tile("Unknown", count(sends.unknown), "stored or not".into(), false),
-        tile(
-            "Lost",
-            figures.lost.map_or("?".into(), count),
-            figures
-                .lost
-                .map_or("run not read to its end", |_| "acknowledged, never seen again")
-                .into(),
-            figures.lost.is_some_and(|lost| lost > 0),
-        ),
+        tile("Sends failed", count(sends.failed), "certainly not stored".into(), false),
+        tile("Sends unknown", count(sends.unknown), "stored or not".into(), false),
         tile(
             "Delivered",
             count(figures.delivered),
@@ -133,12 +170,6 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
                 latency(figures.send_latency.p50_us),
                 latency(figures.send_latency.max_us)
             ),
-            false,
-        ),
-        tile(
-            "Longest write gap",
-            millis(figures.write_gap_ms_max),
-            "between two acknowledged sends".into(),
             false,
         ),
         tile("Terms led", count(figures.terms_led), "with a leader that was seen".into(), false),
@@ -164,13 +195,14 @@ pub(super) struct RecoveryRow {
     gap_share: u64,
     over: bool,
     gap_end: String,
+    lost: String,
     failed: String,
     unknown: String,
     to_90_percent: String,
 }
 
 /// What each fault did to sends.
-pub(super) fn recoveries(report: &Report) -> Vec<RecoveryRow> {
+pub(super) fn recoveries(report: &Report, losses: &Losses) -> Vec<RecoveryRow> {
     let longest_ms =
         report.recoveries.iter().map(|recovery| recovery.write_gap_ms).max().unwrap_or(0);
     let faults = report.run.faults.iter().zip(&report.recoveries).enumerate();
@@ -189,11 +221,21 @@ pub(super) fn recoveries(report: &Report) -> Vec<RecoveryRow> {
             gap_share: recovery.write_gap_ms * 100 / longest_ms.max(1),
             over: !recovery.recovered,
             gap_end: if recovery.recovered { millis(recovery.gap_end_ms) } else { "never".into() },
+            lost: lost_of(losses, place),
             failed: count(recovery.failed),
             unknown: count(recovery.unknown),
             to_90_percent: to_90_percent(recovery),
         })
         .collect()
+}
+
+/// How many messages were lost under a fault.
+fn lost_of(losses: &Losses, fault: usize) -> String {
+    match (losses.count, losses.by_fault[fault]) {
+        (None, 0) => "?".to_owned(),
+        (_, lost) if losses.unlisted > 0 => format!("{} or more", count(lost)),
+        (_, lost) => count(lost),
+    }
 }
 
 #[derive(Serialize)]
@@ -294,7 +336,7 @@ pub(super) fn findings(report: &Report, events: &[Event]) -> Vec<FindingRow> {
         figures: finding
             .figures
             .iter()
-            .map(|(name, value)| (name.clone(), figure(*value)))
+            .map(|(name, value)| (name.replace('_', " "), figure(*value)))
             .collect(),
         violations: finding
             .violations
@@ -352,7 +394,7 @@ pub(super) fn comparison(left: &Report, right: &Report) -> Vec<(String, String, 
         ("Acknowledged", |report| count(report.figures.sends.ok)),
         ("Failed", |report| count(report.figures.sends.failed)),
         ("Unknown", |report| count(report.figures.sends.unknown)),
-        ("Lost", |report| report.figures.lost.map_or("not known".to_owned(), count)),
+        ("Lost", |report| losses::count(report).map_or("not known".to_owned(), count)),
         ("Delivered", |report| count(report.figures.delivered)),
         ("Delivered again", |report| count(report.figures.redelivered)),
         ("Send latency p50", |report| latency(report.figures.send_latency.p50_us)),

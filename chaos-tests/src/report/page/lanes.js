@@ -85,11 +85,12 @@ const faultsLane = {
   head: (c) => `<b>Faults</b>${c.run.faults.length ? '' : '<span class="none">none</span>'}`,
   draw(c) {
     const items = c.run.faults
-      .filter((fault) => fault.to_us >= c.from && fault.from_us <= c.to)
-      .map((fault) => {
+      .map((fault, place) => ({ fault, number: place + 1 }))
+      .filter(({ fault }) => fault.to_us >= c.from && fault.from_us <= c.to)
+      .map(({ fault, number }) => {
         const x0 = Math.max(c.left, c.x(fault.from_us));
         const bar = Math.max(3, Math.min(c.right, c.x(fault.to_us)) - x0);
-        const label = fault.name + (fault.bit ? '' : ' (no effect)');
+        const label = `${number} ${fault.name}` + (fault.bit ? '' : ' (no effect)');
         const wide = c.textWidth(label) + 12;
         const inside = bar >= wide;
         // At the right edge the name stands on the left of its bar.
