@@ -397,8 +397,8 @@ const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "starved-processor",
-        about: "Each broker gets a twenty-fifth of a processor: slow, but leaders do not come and go.",
-        plan: |_| repeat(2, || step(StarvedProcessor::new(0.04), 7.0, 5.0)),
+        about: "Each broker gets a fiftieth of a processor: slow, but leaders do not come and go.",
+        plan: |_| repeat(2, || step(StarvedProcessor::new(0.02), 7.0, 5.0)),
         expect: interrupted,
         ..NOTHING
     },
