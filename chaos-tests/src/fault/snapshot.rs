@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rand::Rng;
 use serde_json::json;
 
 use super::network::links_of;
 use super::process::{Target, names};
 use super::{Bite, Fault, Field, Step};
+use crate::Unmet;
 use crate::mesh::{Counterpart, Reason, Setting};
 use crate::net::Link;
 
@@ -65,7 +66,7 @@ impl InterruptedSnapshot {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        bail!("no snapshot was sent, and the node has not caught up")
+        Err(Unmet("no snapshot was sent, and the node has not caught up".to_owned()).into())
     }
 
     /// How far the transfer is; absent: it is over.
@@ -137,7 +138,12 @@ impl Fault for InterruptedSnapshot {
     fn choose<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>> {
         Box::pin(async move {
             self.broker = Target::Follower.choose(field).await?[0];
-            Ok(names(field, &[self.broker]))
+            let mut struck = vec![self.broker];
+            if self.interruption == Interruption::Sender {
+                // Who leads, and so is killed, changes with each time.
+                struck.extend((0..field.cluster.size()).filter(|other| *other != self.broker));
+            }
+            Ok(names(field, &struck))
         })
     }
 
