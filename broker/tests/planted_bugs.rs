@@ -44,7 +44,7 @@ use replica::Replica;
 /// Bugs that need a fault no test here can make: a power cut, a disk that fails or hangs, a process
 /// that dies at the right moment, a lack of descriptors.
 const DRILL_ONLY: [Bug; 6] = [
-    Bug::AcceptErrorEndsPort,
+    Bug::AcceptErrorSpins,
     Bug::AckBeforeWrite,
     Bug::FlushErrorIgnored,
     Bug::SkipVoteFsync,

@@ -133,9 +133,9 @@ bugs! {
     StrangerBelieved = "stranger-believed",
         breaks: "nodes of other groups do not disturb a group",
         drill: "poison";
-    /// The first failure to accept a peer, such as a lack of descriptors, ends the peer port.
-    AcceptErrorEndsPort = "accept-error-ends-port",
-        breaks: "a node that was short of descriptors is whole again when it has some",
+    /// A failure to accept a peer, such as a lack of descriptors, is tried again without a pause.
+    AcceptErrorSpins = "accept-error-spins",
+        breaks: "who is connected goes on while there are no descriptors",
         drill: "starved-descriptors";
     /// An installed snapshot brings the tables but not the messages that came with them.
     SnapshotWithoutMessages = "snapshot-without-messages",

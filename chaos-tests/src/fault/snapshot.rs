@@ -40,6 +40,8 @@ const TIMES: usize = 3;
 const BYTES_PER_S: u64 = 768 << 10;
 /// After a transfer has begun.
 const DELAY_MS_MAX: u64 = 1200;
+/// How many of them are interrupted as soon as all has arrived, while it is installed.
+const INSTALLED_SHARE: f64 = 0.4;
 /// Until one begins, after what interrupted the last one is mended.
 const BEGIN_LIMIT: Duration = Duration::from_secs(15);
 
@@ -67,6 +69,15 @@ impl InterruptedSnapshot {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Err(Unmet("no snapshot was sent, and the node has not caught up".to_owned()).into())
+    }
+
+    /// Waits until everything is there, or the transfer has come to nothing.
+    async fn arrived(&self, field: &Field) {
+        let (incoming, begin) = (self.incoming(field), Instant::now());
+        let under_way = || incoming.join("ID").exists() && !incoming.join("COMPLETE").exists();
+        while under_way() && begin.elapsed() < BEGIN_LIMIT {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// How far the transfer is; absent: it is over.
@@ -167,7 +178,11 @@ impl Fault for InterruptedSnapshot {
                     break;
                 }
                 let delay = Duration::from_millis(field.random.random_range(0..DELAY_MS_MAX));
-                tokio::time::sleep(delay).await;
+                if field.random.random_bool(INSTALLED_SHARE) {
+                    self.arrived(field).await;
+                } else {
+                    tokio::time::sleep(delay).await;
+                }
                 self.interrupt(field).await?;
             }
             links_of(field)?.reset(&links)?;
