@@ -240,7 +240,7 @@ async fn read_logs(recorder: &Recorder, cluster: &mut Cluster) -> anyhow::Result
 }
 
 /// The cluster did not do in time what it must be able to do once nothing is broken any more.
-fn not_live(text: String) -> Finding {
+pub(crate) fn not_live(text: String) -> Finding {
     let violation = Violation { text, events: Vec::new() };
     Finding {
         checker: "liveness".to_owned(),
@@ -253,7 +253,7 @@ fn not_live(text: String) -> Finding {
 }
 
 /// The faults of a history, each with its begin and end.
-fn windows(events: &[Event]) -> Vec<FaultWindow> {
+pub(crate) fn windows(events: &[Event]) -> Vec<FaultWindow> {
     let mut windows: Vec<FaultWindow> = Vec::new();
     for event in events {
         let Action::Fault { name, targets, stage, bit, evidence, parameters } = &event.action
@@ -282,7 +282,8 @@ fn windows(events: &[Event]) -> Vec<FaultWindow> {
     windows
 }
 
-fn subject() -> anyhow::Result<String> {
+/// What `raftmq --version` says.
+pub(crate) fn subject() -> anyhow::Result<String> {
     let version = Command::new(paths::binary()?).arg("--version").output()?;
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
 }
