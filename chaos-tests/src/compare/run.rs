@@ -17,8 +17,8 @@ use crate::history::{Action, Event, Recorder, Stage};
 use crate::load::Context;
 use crate::until;
 
-/// The topic, and the group that consumes it.
-pub const TOPIC: &str = "compare";
+/// The topic, and the group that consumes it. No topic of RocketMQ may be called as its cluster.
+pub const TOPIC: &str = "side-by-side";
 /// Load before the first fault: the baseline, and time for Java to get warm.
 const WARM_UP: Duration = Duration::from_secs(20);
 /// Time between two faults, once a cluster is whole and sends go through.

@@ -45,11 +45,12 @@ impl Kind {
 
 /// What every server is started with, besides its heap. Released scripts ask for 8 GiB of heap in
 /// each broker, which a machine that has all servers has not.
-pub const JAVA_OPTIONS: [&str; 4] = [
+pub const JAVA_OPTIONS: [&str; 5] = [
     "-XX:+UseSerialGC",
     "-XX:MaxDirectMemorySize=1g",
     "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
 ];
 
 /// The released servers, in the target directory.
