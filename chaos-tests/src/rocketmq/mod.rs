@@ -55,9 +55,9 @@ pub struct Cluster {
     directory: PathBuf,
     ports: Ports,
     // In the order in which they are killed at the end: clients' side first.
-    _proxy: Process,
+    proxy: Option<Process>,
     brokers: Vec<Option<Process>>,
-    _name_servers: Vec<Process>,
+    name_servers: Vec<Process>,
 }
 
 impl Cluster {
@@ -83,18 +83,41 @@ impl Cluster {
             let text = config::broker(number, &ports, setting, &directory.join(&name));
             brokers.push(Some(start(Kind::Broker, &name, text)?));
         }
-        let proxy = start(Kind::Proxy, "proxy", config::proxy(&ports))?;
-        let cluster = Self {
+        std::fs::write(directory.join("proxy.conf"), config::proxy(&ports))?;
+        let mut cluster = Self {
             servers,
             directory: directory.to_owned(),
             ports,
-            _proxy: proxy,
+            proxy: None,
             brokers,
-            _name_servers: name_servers,
+            name_servers,
         };
         let whole = until("all replicas in sync", START_LIMIT, async || cluster.whole().await);
         whole.await.with_context(|| cluster.log_tails())?;
+        cluster.start_proxy().await.with_context(|| cluster.log_tails())?;
         Ok(cluster)
+    }
+
+    /// The proxy makes a topic of its own when it starts, and ends if there is no master for it yet:
+    /// what the controllers know reaches name servers a little later.
+    async fn start_proxy(&mut self) -> anyhow::Result<()> {
+        let (directory, servers) = (self.directory.clone(), self.servers.clone());
+        let (data, file) = (directory.join("proxy"), directory.join("proxy.conf"));
+        let port = self.ports.grpc;
+        let proxy = &mut self.proxy;
+        until("the proxy", START_LIMIT, async || {
+            if let Some(process) = proxy.as_mut()
+                && process.exit_status()?.is_some()
+            {
+                *proxy = None;
+            }
+            if proxy.is_none() {
+                *proxy = Some(servers.start(Kind::Proxy, "proxy", &directory, &data, &file)?);
+            }
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Version of the servers.
@@ -232,7 +255,8 @@ impl Cluster {
 
     /// The ends of all logs, for the report of a failure.
     pub fn log_tails(&self) -> String {
-        let servers = self._name_servers.iter().chain(self.brokers.iter().flatten());
+        let brokers = self.brokers.iter().flatten();
+        let servers = self.name_servers.iter().chain(brokers).chain(&self.proxy);
         servers.map(Process::log_tail).collect()
     }
 }
