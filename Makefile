@@ -2,6 +2,7 @@
 # make test      every check: format, lints, unit, property, integration, official clients, failover
 # make chaos-ci  every failure drill once; needs root for networks and power cuts
 # make selftest  show that the drills catch planted bugs
+# make compare   the same process faults for Apache RocketMQ, side by side (downloads; half an hour)
 # make bench     measure, and write the table in docs/performance.md
 # make k8s-test  install into a real Kubernetes, kill and roll it under load (needs root, K8S_LAB)
 
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/raftmq/target
 CARGO := cargo
 
-.PHONY: run test setup check unit clients chaos chaos-ci selftest manifests bench k8s-test dashboards
+.PHONY: run test setup check unit clients chaos chaos-ci selftest compare manifests bench k8s-test dashboards
 
 setup:
 	@./setup
@@ -53,6 +54,14 @@ selftest: setup
 	rm -rf $(CARGO_TARGET_DIR)/chaos/selftest
 	RAFTMQ_BIN=$(CARGO_TARGET_DIR)/planted/raftmq $(CARGO_TARGET_DIR)/debug/chaos \
 		--runs $(CARGO_TARGET_DIR)/chaos/selftest selftest --jobs 3
+
+# RaftMQ beside Apache RocketMQ, whose released servers are fetched from Maven's repository. Not part
+# of `test`: it downloads 100 MB and takes half an hour. Needs Java 17 and Maven.
+compare: setup
+	$(CARGO) build --release --locked -p raftmq -p raftmq-chaos-tests
+	rm -rf $(CARGO_TARGET_DIR)/chaos/compare
+	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/compare compare \
+		--against rocketmq --against rocketmq-defaults --seed $(or $(SEED),1)
 
 manifests:
 	deploy/check.sh

@@ -8,12 +8,14 @@ use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use raftmq_chaos_tests::check::{self, Finding, Verdict};
+use raftmq_chaos_tests::compare::table::{HEAD, Row};
 use raftmq_chaos_tests::drill::{self, Drill, Options};
 use raftmq_chaos_tests::ledger::{self, Entry};
 use raftmq_chaos_tests::mesh::{self, Export};
 use raftmq_chaos_tests::net::Way;
 use raftmq_chaos_tests::report::Run;
-use raftmq_chaos_tests::{figures, history, probe, selftest};
+use raftmq_chaos_tests::rocketmq::config::Setting;
+use raftmq_chaos_tests::{compare, figures, history, probe, selftest};
 
 /// Prints a line.
 macro_rules! say {
@@ -26,6 +28,7 @@ Examples:
   chaos drill kill-leader --seed 7    one drill; its report is chaos-runs/kill-leader-7/report.html
   chaos suite smoke                   the quick ones
   chaos suite ci --budget 30m         each drill once
+  chaos compare                       the same faults for Apache RocketMQ, side by side
   chaos selftest                      show that planted bugs are caught
   chaos check chaos-runs/kill-leader-7/history.jsonl
 
@@ -154,12 +157,40 @@ enum Verb {
         #[arg(long, default_value = "deploy/chaos")]
         directory: PathBuf,
     },
+    /// Hold RaftMQ and Apache RocketMQ side by side, under the same process faults
+    ///
+    /// Needs Java and Maven; RocketMQ's released servers are fetched. A run whose report lies in the
+    /// directory already is not made again. The exit code is RaftMQ's: what RocketMQ loses is a figure.
+    Compare {
+        /// With what
+        #[arg(long, value_enum, default_values_t = [Against::Rocketmq])]
+        against: Vec<Against>,
+        /// Where chance begins
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How often each fault is made
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Sends a second
+        #[arg(long, default_value_t = 100)]
+        rate: u32,
+    },
     /// Add up a ledger
     Ledger {
         /// The file
         #[arg(default_value = "chaos-tests/ledger.jsonl")]
         file: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// Controller mode; an acknowledged message is flushed at the master and at the replicas in sync
+    Rocketmq,
+    /// Controller mode with Apache's defaults
+    RocketmqDefaults,
+    /// Nothing: RaftMQ's own run only
+    Nothing,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -244,6 +275,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<Verdict> {
             Ok(if caught == results.len() { Verdict::Pass } else { Verdict::Fail })
         }
         Verb::Export { drills, directory } => export(&drills, &directory),
+        Verb::Compare { against, seed, rounds, rate } => {
+            book.compare(&against, seed, rounds, rate).await
+        }
         Verb::Ledger { file } => {
             show_ledger(&file, book.json)?;
             Ok(Verdict::Pass)
@@ -364,6 +398,38 @@ impl Book {
             say!("suite {name}: {word} after {} s", begin.elapsed().as_secs());
         }
         Ok(worst)
+    }
+
+    async fn compare(
+        &self,
+        against: &[Against],
+        seed: u64,
+        rounds: u32,
+        rate: u32,
+    ) -> anyhow::Result<Verdict> {
+        ensure!(rounds > 0 && rate > 0, "--rounds and --rate must be more than 0");
+        let setting = |against: &Against| match against {
+            Against::Rocketmq => Some(Setting::Strict),
+            Against::RocketmqDefaults => Some(Setting::Defaults),
+            Against::Nothing => None,
+        };
+        let directory = self.runs.join(format!("compare-{seed}"));
+        let against = against.iter().filter_map(setting).collect();
+        let options =
+            compare::Options { seed, rounds, rate, against, directory: directory.clone() };
+        let (verdict, sides) = compare::compare(&options).await?;
+        for side in &sides {
+            self.show(&side.report.run, &directory.join(side.choice.name()))?;
+        }
+        let named: Vec<(&str, &[Row])> =
+            sides.iter().map(|side| (&*side.report.run.subject, &*side.rows)).collect();
+        if !self.json {
+            let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+            rows.extend(compare::table::cells(&named));
+            figures::print_table("side by side", &rows);
+            println!("\n{}", directory.join("compare.html").display());
+        }
+        Ok(verdict)
     }
 
     async fn soak(&self, hours: f64, seed: u64) -> anyhow::Result<Verdict> {

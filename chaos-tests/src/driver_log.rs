@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The outcome of one send, as the application saw it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Send {
     /// When the application called send and when it had the answer; milliseconds since 1970.
     #[serde(rename = "t_ms")]
@@ -31,7 +31,7 @@ pub struct Send {
 }
 
 /// One message as a consumer got it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Delivery {
     /// When it was logged, milliseconds since 1970.
     #[serde(rename = "t_ms")]

@@ -9,6 +9,7 @@
 //! - [`report`]: a run for people and for machines. [`ledger`]: all runs that count, in one line each.
 //! - [`selftest`]: shows that bugs are caught. [`probe`]: what the machine allows. [`mesh`]: drills as
 //!   manifests for clusters in Kubernetes.
+//! - [`compare`]: the same load and faults for RaftMQ and for [`rocketmq`], side by side.
 //! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language;
 //!   [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
 //!
@@ -20,6 +21,7 @@
 pub mod check;
 pub mod checker;
 pub mod cluster;
+pub mod compare;
 pub mod disk;
 pub mod drill;
 pub mod driver;
@@ -36,6 +38,7 @@ pub mod place;
 pub mod probe;
 mod process;
 pub mod report;
+pub mod rocketmq;
 pub mod selftest;
 mod wait;
 

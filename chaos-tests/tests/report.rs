@@ -330,11 +330,21 @@ fn two_runs_on_one_scale() {
     });
     let (right, right_events) = make(&shape);
     let (left, right) = (Report::new(&left, &left_events), Report::new(&right, &right_events));
-    let page = html::comparison((&left, &left_events), (&right, &right_events)).unwrap();
+    let comparison = html::Comparison {
+        head: vec!["fault".to_owned(), "cluster".to_owned(), "max ms".to_owned()],
+        rows: vec![vec!["kill".to_owned(), "one & only".to_owned(), "12345".to_owned()]],
+        notes: vec!["one machine".to_owned()],
+    };
+    let runs: [(&Report, &[_]); 2] = [(&left, &left_events), (&right, &right_events)];
+    let page = html::comparison(&runs, &comparison).unwrap();
     std::fs::write(directory("compare").join("compare.html"), &page).unwrap();
     assert_eq!(data(&page)["runs"].as_array().unwrap().len(), 2);
     assert!(page.contains("Apache RocketMQ 5.3.3"));
     assert!(page.contains("Fault 1: leader-kill: write gap"));
+    assert!(
+        page.contains("<td>one &amp; only</td>") && page.contains("<td class=\"n\">12345</td>")
+    );
+    assert!(page.contains("one machine"));
     assert!(!page.contains("http:") && !page.contains("https:"));
 }
 

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use self::catalog::{all, find, suite};
 pub use self::run::{Options, directory, prepare, run};
+pub(crate) use self::run::{given_up, subject, windows};
 use crate::check::Expectations;
 use crate::cluster::Size;
 use crate::fault::Fault;

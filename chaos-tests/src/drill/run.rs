@@ -278,7 +278,7 @@ async fn read_logs(recorder: &Recorder, cluster: &mut Cluster) -> anyhow::Result
 
 /// Why a run was given up: the cluster did not do what it must once nothing is broken any more, or
 /// the harness could not do its own work, which says nothing about the cluster.
-fn given_up(error: &anyhow::Error) -> Finding {
+pub(crate) fn given_up(error: &anyhow::Error) -> Finding {
     let violation = Violation { text: format!("{error:#}"), events: Vec::new() };
     let (checker, verdict, note) = match Unmet::is_in(error) {
         true => ("liveness", Verdict::Fail, "it did not do what it must"),
@@ -317,7 +317,7 @@ pub fn prepare(drill: &Drill) -> anyhow::Result<()> {
 }
 
 /// The faults of a history, each with its begin and end.
-fn windows(events: &[Event]) -> Vec<FaultWindow> {
+pub(crate) fn windows(events: &[Event]) -> Vec<FaultWindow> {
     let mut windows: Vec<FaultWindow> = Vec::new();
     for event in events {
         let Action::Fault { name, targets, stage, bit, evidence, parameters } = &event.action
@@ -346,7 +346,8 @@ fn windows(events: &[Event]) -> Vec<FaultWindow> {
     windows
 }
 
-fn subject() -> anyhow::Result<String> {
+/// What `raftmq --version` says.
+pub(crate) fn subject() -> anyhow::Result<String> {
     let version = Command::new(paths::binary()?).arg("--version").output()?;
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
 }

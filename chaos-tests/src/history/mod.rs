@@ -12,6 +12,7 @@
 mod foreign;
 mod recorder;
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -243,4 +244,15 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
             .with_context(|| format!("{} line {}: {line}", path.display(), number + 1))
     };
     whole.lines().enumerate().map(parse).collect()
+}
+
+/// Writes a history into a new file.
+pub fn write(path: &Path, events: &[Event]) -> anyhow::Result<()> {
+    let file = std::fs::File::create_new(path).with_context(|| path.display().to_string())?;
+    let mut file = std::io::BufWriter::new(file);
+    for event in events {
+        serde_json::to_writer(&mut file, event)?;
+        file.write_all(b"\n")?;
+    }
+    Ok(file.flush()?)
 }

@@ -45,18 +45,36 @@ pub fn page(report: &Report, events: &[Event]) -> anyhow::Result<String> {
     Ok(environment()?.get_template("page.html")?.render(context)?)
 }
 
-/// Two runs on one scale, for example of two brokers under the same drill.
+/// What a comparison shows besides the time lines and figures of its runs.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// Head of a table of faults.
+    pub head: Vec<String>,
+    /// Its rows, each as long as the head.
+    pub rows: Vec<Vec<String>>,
+    /// Under what the runs were made.
+    pub notes: Vec<String>,
+}
+
+/// Several runs on one scale, for example of two brokers under the same faults.
 ///
 /// # Errors
 /// The template does not fit its data, which tests rule out.
-pub fn comparison(left: (&Report, &[Event]), right: (&Report, &[Event])) -> anyhow::Result<String> {
+pub fn comparison(runs: &[(&Report, &[Event])], comparison: &Comparison) -> anyhow::Result<String> {
+    let reports: Vec<&Report> = runs.iter().map(|(report, _)| *report).collect();
+    let subjects: Vec<&str> = reports.iter().map(|report| &*report.run.subject).collect();
+    let header = |(report, events): &(&Report, &[Event])| {
+        tables::header(report, &Losses::new(report, events))
+    };
+    let headers: Vec<_> = runs.iter().map(header).collect();
     let context = context! {
-        title => format!("{} and {}", left.0.run.subject, right.0.run.subject),
-        runs => Serde([left, right].map(|(report, events)| {
-            tables::header(report, &Losses::new(report, events))
-        })),
-        rows => Serde(tables::comparison(left.0, right.0)),
-        data => data(&[left, right])?,
+        title => subjects.join(" and "),
+        runs => Serde(headers),
+        rows => Serde(tables::comparison(&reports)),
+        fault_head => Serde(&comparison.head),
+        fault_rows => Serde(&comparison.rows),
+        notes => Serde(&comparison.notes),
+        data => data(runs)?,
         style => STYLE,
         script => SCRIPT,
     };

@@ -9,6 +9,7 @@ use crate::report::dots::{at, line};
 use crate::report::json::Report;
 use crate::report::losses::{self, Losses};
 use crate::report::markdown::{cluster, mark, to_90_percent, word, write_gap};
+use crate::report::recovery::Recovery;
 use crate::report::text::{count, counted, figure, micros, millis, seconds, utc};
 
 /// Lines of the history that a page shows in full, over all violations.
@@ -385,8 +386,8 @@ pub(super) fn marks(events: &[Event]) -> Vec<MarkRow> {
     events.iter().filter_map(mark).collect()
 }
 
-/// The figures of two runs, row by row: name, left, right.
-pub(super) fn comparison(left: &Report, right: &Report) -> Vec<(String, String, String)> {
+/// The figures of several runs, row by row: name, and a cell for each run.
+pub(super) fn comparison(reports: &[&Report]) -> Vec<(String, Vec<String>)> {
     type Cell = (&'static str, fn(&Report) -> String);
     const CELLS: [Cell; 13] = [
         ("Verdict", |report| format!("{} {}", mark(report.run.verdict), word(report.run.verdict))),
@@ -403,26 +404,23 @@ pub(super) fn comparison(left: &Report, right: &Report) -> Vec<(String, String, 
         ("Longest write gap", |report| millis(report.figures.write_gap_ms_max)),
         ("Faults", |report| report.run.faults.len().to_string()),
     ];
+    let cells = |cell: fn(&Report) -> String| reports.iter().map(|report| cell(report)).collect();
     let mut rows: Vec<_> =
-        CELLS.iter().map(|(name, cell)| ((*name).to_owned(), cell(left), cell(right))).collect();
-    // Faults of two runs of one drill are the same ones in the same order.
-    for place in 0..left.recoveries.len().max(right.recoveries.len()) {
-        let (l, r) = (left.recoveries.get(place), right.recoveries.get(place));
-        let name = |recovery: Option<&crate::report::recovery::Recovery>| {
-            recovery.map_or("none", |recovery| recovery.fault.as_str()).to_owned()
+        CELLS.iter().map(|(name, cell)| ((*name).to_owned(), cells(*cell))).collect();
+    // Faults of runs with one plan are the same ones in the same order.
+    let faults = reports.iter().map(|report| report.recoveries.len()).max().unwrap_or(0);
+    for place in 0..faults {
+        let all: Vec<Option<&Recovery>> =
+            reports.iter().map(|report| report.recoveries.get(place)).collect();
+        let mut names: Vec<&str> =
+            all.iter().map(|one| one.map_or("none", |one| one.fault.as_str())).collect();
+        names.dedup();
+        let name = format!("Fault {}: {}", place + 1, names.join(" | "));
+        let cells = |cell: fn(&Recovery) -> String| {
+            all.iter().map(|one| one.map(cell).unwrap_or_default()).collect()
         };
-        let names = if name(l) == name(r) { name(l) } else { format!("{} | {}", name(l), name(r)) };
-        let cell = |text: Option<String>| text.unwrap_or_default();
-        rows.push((
-            format!("Fault {}: {names}: write gap", place + 1),
-            cell(l.map(write_gap)),
-            cell(r.map(write_gap)),
-        ));
-        rows.push((
-            format!("Fault {}: {names}: to 90 %", place + 1),
-            cell(l.map(to_90_percent)),
-            cell(r.map(to_90_percent)),
-        ));
+        rows.push((format!("{name}: write gap"), cells(write_gap)));
+        rows.push((format!("{name}: to 90 %"), cells(to_90_percent)));
     }
     rows
 }

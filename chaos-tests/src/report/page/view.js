@@ -8,14 +8,16 @@
   if (!root) return;
 
   const LEAST_US = 20000;
-  const firstFault = (run) => (run.faults.length ? Math.min(...run.faults.map((fault) => fault.from_us)) : 0);
+  const faultBegins = (run) => run.faults.map((fault) => fault.from_us).sort((a, b) => a - b);
   const pen = document.createElement('canvas').getContext('2d');
   pen.font = '11.5px system-ui, sans-serif';
   const textWidth = (text) => pen.measureText(text).width;
 
   // Time 0 of each run; times of the view count from it, so that two runs can be aligned.
-  let aligned = data.runs.length > 1 && data.runs.every((run) => run.faults.length);
-  const origin = (run) => (aligned ? firstFault(run) : 0);
+  const common = Math.min(...data.runs.map((run) => run.faults.length));
+  // Number of the fault at which all have time 0; -1: the begin of the run.
+  let aligned = data.runs.length > 1 && common > 0 ? 0 : -1;
+  const origin = (run) => (aligned >= 0 ? faultBegins(run)[aligned] : 0);
   const whole = () => ({
     from: Math.min(...data.runs.map((run) => -origin(run))),
     to: Math.max(...data.runs.map((run) => run.horizon_us - origin(run))),
@@ -259,8 +261,21 @@
     all: () => { view = whole(); redraw(); }, next: () => step(1), previous: () => step(-1),
   };
   const align = document.querySelector('[data-act=align]');
-  align.parentElement.hidden = !aligned;
-  align.addEventListener('change', () => { aligned = align.value === 'fault'; view = whole(); redraw(); });
+  align.parentElement.hidden = aligned < 0;
+  const byBegin = (run) => [...run.faults].sort((a, b) => a.from_us - b.from_us);
+  for (let number = 0; aligned >= 0 && number < common; number += 1) {
+    const names = [...new Set(data.runs.map((run) => byBegin(run)[number].name))];
+    align.add(new Option(`fault ${number + 1}: ${names.join(' | ')}`, number));
+  }
+  align.value = aligned;
+  align.addEventListener('change', () => {
+    const before = aligned;
+    aligned = Number(align.value);
+    // One fault is looked at from near, with what followed it.
+    if (aligned < 0 || before === aligned) view = whole();
+    else show(-5e6, 45e6);
+    redraw();
+  });
   const dots = data.runs.some((run) => run.dots.shown.length);
   document.querySelectorAll('[data-act=next], [data-act=previous]').forEach((button) => { button.disabled = !dots; });
 
