@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 use std::time::Duration;
-use std::time::Instant;
 
 use parking_lot::Mutex;
+use raftmq_raft_store::world::time::Instant;
 use raftmq_proto::v2::ClientType;
 
 /// Clients remembered. An entry is a few hundred bytes.

@@ -9,10 +9,7 @@
 //! Not here: repair from a peer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +27,10 @@ use super::segment::Segment;
 use super::synced::SyncedMark;
 use crate::planted::Bug;
 use crate::planted::planted;
+use crate::world::fs;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
+use crate::world::fs::OpenOptions;
 
 /// All segments in `directory`, by first index.
 pub(super) fn open_segments(
@@ -39,7 +40,7 @@ pub(super) fn open_segments(
 ) -> Result<BTreeMap<u64, Arc<Segment>>, OpenError> {
     let synced = SyncedMark::load(directory)?;
     let mut paths: Vec<(u64, PathBuf)> = Vec::new();
-    for item in std::fs::read_dir(directory)? {
+    for item in fs::read_dir(directory)? {
         let path = item?.path();
         if let Some(index) = segment::index_in_name(&path) {
             paths.push((index, path));
@@ -59,7 +60,7 @@ pub(super) fn open_segments(
         {
             // Created, but not a single frame was acknowledged from it.
             drop(file);
-            std::fs::remove_file(&path)?;
+            fs::remove_file(&path)?;
             continue;
         }
         check_header(&file, &path, first_index, node_id, group_hash)?;

@@ -41,8 +41,6 @@ use openraft::raft::VoteRequest;
 use openraft::raft::VoteResponse;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_client::PeerClient;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 
 use crate::commit_log::CommitLog;
 use crate::planted::Bug;
@@ -53,6 +51,9 @@ use crate::types::Node;
 use crate::types::NodeId;
 use crate::types::TypeConfig;
 use crate::types::Vote;
+use crate::world::net;
+use crate::world::net::Channel;
+use crate::world::net::Endpoint;
 
 /// Largest message between peers: one append is at most 1 MiB of frames unless a single entry is
 /// larger.
@@ -93,7 +94,7 @@ pub fn peer_client(address: &str) -> Result<PeerClient<Channel>, tonic::transpor
         .keep_alive_timeout(Duration::from_secs(3))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
-    Ok(PeerClient::new(endpoint.connect_lazy())
+    Ok(PeerClient::new(net::connect_lazy(&endpoint))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX))
 }
@@ -105,7 +106,7 @@ impl Network {
             // An address was checked when its node joined; what is no address is never reachable.
             Err(error) => {
                 tracing::error!(address = node.peer_address, %error, "not an address");
-                PeerClient::new(Endpoint::from_static("http://0.0.0.0:1").connect_lazy())
+                PeerClient::new(net::connect_lazy(&Endpoint::from_static("http://0.0.0.0:1")))
             }
         };
         Connection { client, purpose, log: self.log.clone() }

@@ -30,6 +30,7 @@ use crate::planted::planted;
 use crate::snapshot::IncomingTransfer;
 use crate::types;
 use crate::types::TypeConfig;
+use crate::world;
 
 /// Answers peers on behalf of one node.
 #[derive(Clone)]
@@ -206,7 +207,7 @@ impl Peer for PeerService {
                 Some(Part::Frames(frames)) => transfer.write_frames(&frames).map_err(internal)?,
             }
         }
-        let files = tokio::task::spawn_blocking(move || transfer.finish())
+        let files = world::task::spawn_blocking(move || transfer.finish())
             .await
             .map_err(internal)?
             .map_err(internal)?;
