@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use raftmq_raft_store::world::time::Instant;
 use raftmq_proto::v2::ClientType;
+use raftmq_raft_store::world::time::Instant;
 
 /// Clients remembered. An entry is a few hundred bytes.
 const CLIENTS_MAX: usize = 100_000;

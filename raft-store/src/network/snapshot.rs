@@ -90,11 +90,7 @@ impl Parts {
     }
 }
 
-async fn send_files(
-    files: &SnapshotFiles,
-    have_bytes: &[u64],
-    parts: &Parts,
-) -> io::Result<()> {
+async fn send_files(files: &SnapshotFiles, have_bytes: &[u64], parts: &Parts) -> io::Result<()> {
     for (number, entry) in files.manifest.files.iter().enumerate() {
         let file = File::open(files.table_path(&entry.name))?;
         let mut offset = have_bytes.get(number).copied().unwrap_or(0);
@@ -114,12 +110,7 @@ async fn send_files(
     Ok(())
 }
 
-async fn send_frames(
-    log: &CommitLog,
-    mut next: u64,
-    end: u64,
-    parts: &Parts,
-) -> io::Result<()> {
+async fn send_frames(log: &CommitLog, mut next: u64, end: u64, parts: &Parts) -> io::Result<()> {
     while next < end {
         let frames = log.read_range(next, end, CHUNK_BYTES)?;
         let Some((last, _)) = frames.last() else {

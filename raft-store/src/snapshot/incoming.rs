@@ -99,8 +99,8 @@ impl Incoming {
 
     /// Begins the transfer `id`, or goes on with it when it was interrupted.
     pub(crate) fn begin(&self, offer: &wire::SnapshotOffer) -> io::Result<IncomingTransfer> {
-        let same = fs::read_to_string(self.directory.join(ID))
-            .is_ok_and(|id| id == offer.snapshot_id);
+        let same =
+            fs::read_to_string(self.directory.join(ID)).is_ok_and(|id| id == offer.snapshot_id);
         if !same || fs::exists(self.directory.join(COMPLETE))? {
             self.remove()?;
         }

@@ -102,11 +102,7 @@ pub mod task {
 
     impl<T: Send + 'static> Queue<T> {
         /// Runs `worker` on a thread called `name` until every sender is gone.
-        pub(crate) fn start(
-            self,
-            name: &str,
-            mut worker: impl Worker<Item = T>,
-        ) -> io::Result<()> {
+        pub(crate) fn start(self, name: &str, mut worker: impl Worker<Item = T>) -> io::Result<()> {
             let run = move || {
                 while let Some(batch) = self.next_batch(worker.patience()) {
                     if !worker.work(batch) {

@@ -50,6 +50,8 @@ pub struct Faults {
     pub fail_flush: Option<u64>,
     /// Time of a flush in microseconds: shortest, longest.
     pub flush_us: (u64, u64),
+    /// No flush ends.
+    pub hangs: bool,
     /// Of what a file gained, any sector may be missing after a crash, not only the last ones.
     pub holes: bool,
 }
@@ -114,6 +116,7 @@ impl Disk {
         let mut state = self.0.lock();
         state.faults.crash_at_change = None;
         state.faults.fail_flush = None;
+        state.faults.hangs = false;
         if !power_lost {
             return;
         }
@@ -211,8 +214,7 @@ impl Disk {
         if high > 0 {
             tokio::time::sleep(draw().micros(low, high)).await;
         }
-        // A disk that hangs is made so by faults that last.
-        while self.0.lock().faults.flush_us.1 == u64::MAX {
+        while self.0.lock().faults.hangs {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -334,9 +336,9 @@ impl Disk {
     /// `fdatasync` or `fsync` of a file or directory.
     pub(super) fn flush(&self, process: &Process, node: &Node) -> io::Result<()> {
         self.change(process)?;
-        let fails = count_down(&mut self.0.lock().faults.fail_flush);
         match node {
             Node::File(file) => {
+                let fails = count_down(&mut self.0.lock().faults.fail_flush);
                 let mut file = file.lock();
                 if fails {
                     // As the kernel does: the pages count as clean from here on.

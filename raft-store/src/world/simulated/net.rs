@@ -233,8 +233,8 @@ async fn connect(from: Process, address: &str) -> io::Result<Stream> {
     loop {
         let (cut, quality, off) = {
             let network = NETWORK.lock();
-            let link = |ends| network.links.get(&ends);
-            let cut = |ends| link(ends).is_some_and(|link| link.cut);
+            let link = |ends: (u64, u64)| network.links.get(&ends);
+            let cut = |ends: (u64, u64)| link(ends).is_some_and(|link| link.cut);
             (
                 cut((from.node_id(), to)) || cut((to, from.node_id())),
                 link((from.node_id(), to)).map(|link| link.quality).unwrap_or_default(),
@@ -296,7 +296,8 @@ impl AsyncRead for Stream {
                     }
                     Some(*at)
                 } else {
-                    match flow.end {
+                    let end = flow.end;
+                    match end {
                         Some((at, end)) if at <= now => {
                             return Poll::Ready(match end {
                                 End::Eof => Ok(()),
@@ -390,11 +391,14 @@ pub struct Listener(mpsc::UnboundedReceiver<Stream>);
 
 impl Listener {
     /// Listens at `host:port` for the process that calls.
-    pub fn bind(address: &str) -> Self {
+    ///
+    /// # Errors
+    /// None; the real world has some.
+    pub fn bind(address: &str) -> io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let listener = (Process::current(), sender);
         NETWORK.lock().listeners.insert(address.to_owned(), listener);
-        Self(receiver)
+        Ok(Self(receiver))
     }
 }
 

@@ -122,6 +122,12 @@ impl Process {
         InProcess { process: self.clone(), future: Box::pin(future) }
     }
 
+    /// Does something at once as a part of this process.
+    pub fn now<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _inside = Inside::enter(self);
+        work()
+    }
+
     /// Ends it at once, as `kill -9` does. Later calls change nothing.
     pub fn kill(&self, why: &str) {
         if std::mem::replace(&mut *self.0.life.lock(), Life::Dead).is_dead() {

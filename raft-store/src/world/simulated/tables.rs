@@ -90,7 +90,8 @@ impl Tables {
                     Change::Put(key, value) => drop(map.insert(key, value)),
                     Change::Delete(key) => drop(map.remove(&key)),
                     Change::DeleteRange(from, to) if from < to => {
-                        let keys: Vec<_> = map.range(from..to).map(|(key, _)| key.clone()).collect();
+                        let keys: Vec<_> =
+                            map.range(from..to).map(|(key, _)| key.clone()).collect();
                         keys.iter().for_each(|key| drop(map.remove(key)));
                     }
                     Change::DeleteRange(..) => (),

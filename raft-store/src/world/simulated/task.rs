@@ -101,11 +101,7 @@ pub(crate) struct Queue<T> {
 impl<T: Send + 'static> Queue<T> {
     /// The worker takes what waits, the disk takes its time, and then the work happens at once: what
     /// comes meanwhile waits, as behind a flush.
-    pub(crate) fn start(
-        mut self,
-        _: &str,
-        mut worker: impl Worker<Item = T>,
-    ) -> io::Result<()> {
+    pub(crate) fn start(mut self, _: &str, mut worker: impl Worker<Item = T>) -> io::Result<()> {
         let process = Process::current();
         spawn(async move {
             while let Some(batch) = self.next_batch(worker.patience()).await {
@@ -150,8 +146,7 @@ impl AsyncRuntime for Runtime {
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
     type Instant = <Tokio as AsyncRuntime>::Instant;
     type TimeoutError = <Tokio as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <Tokio as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = <Tokio as AsyncRuntime>::ThreadLocalRng;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
     type Watch = <Tokio as AsyncRuntime>::Watch;
