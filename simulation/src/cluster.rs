@@ -230,7 +230,8 @@ impl Left {
         let kept = |promised: VoteRecord| {
             vote.is_some_and(|vote| {
                 vote.term > promised.term
-                    || (vote.term == promised.term && vote.node_id == promised.node_id)
+                    || (vote.term == promised.term
+                        && (vote.node_id == promised.node_id || vote.committed))
             })
         };
         if let Some(promised) = self.promised

@@ -29,7 +29,6 @@ use clap::Parser;
 use clap::Subcommand;
 use raftmq_raft_store::planted::Bug;
 
-use crate::suite::Done;
 use crate::suite::Suite;
 
 /// Seeds of `selftest` for each bug.
@@ -134,7 +133,7 @@ fn main() -> anyhow::Result<ExitCode> {
             // In rounds, so that a budget can end them.
             while !seeds.is_empty() && until.is_none_or(|until| Instant::now() < until) {
                 let rest = seeds.split_off(seeds.len().min(suite.jobs * 8));
-                suite.run(std::mem::replace(&mut seeds, rest), |done| summary.add(done))?;
+                suite.run(std::mem::replace(&mut seeds, rest), |report| summary.add(report))?;
                 if stop_at_first && !summary.failed.is_empty() {
                     break;
                 }
@@ -173,8 +172,7 @@ impl Summary {
         Self { json, started: Instant::now(), all: Vec::new(), failed: Vec::new(), simulated_ms: 0 }
     }
 
-    fn add(&mut self, done: &Done) {
-        let report = &done.report;
+    fn add(&mut self, report: &run::Report) {
         self.simulated_ms += report.simulated_ms;
         if let Some(violation) = &report.violation {
             if !self.json {
@@ -256,7 +254,7 @@ impl Summary {
 fn twice(suite: &Suite, seeds: &[u64]) -> anyhow::Result<ExitCode> {
     let mut runs: Vec<run::Report> = Vec::new();
     for _ in 0..2 {
-        suite.run(seeds.iter().copied(), |done| runs.push(done.report.clone()))?;
+        suite.run(seeds.iter().copied(), |report| runs.push(report.clone()))?;
     }
     runs.sort_by_key(|report| report.seed);
     let mut differ = 0;
@@ -284,9 +282,8 @@ fn selftest(
         let started = Instant::now();
         let suite = suite(Some(bug.name().to_owned()), false, true);
         let mut caught: Option<(u64, String)> = None;
-        suite.run(1..=SELFTEST_SEEDS, |done| {
-            let found = (done.report.seed, done.report.violation.clone());
-            if let (seed, Some(violation)) = found
+        suite.run(1..=SELFTEST_SEEDS, |report| {
+            if let (seed, Some(violation)) = (report.seed, report.violation.clone())
                 && caught.as_ref().is_none_or(|(first, _)| seed < *first)
             {
                 caught = Some((seed, violation));

@@ -33,14 +33,6 @@ pub struct Suite {
     pub stop_at_first: bool,
 }
 
-/// One seed, and what it took.
-pub struct Done {
-    /// What it found.
-    pub report: Report,
-    /// Real time.
-    pub took: Duration,
-}
-
 struct Running {
     seed: u64,
     child: Child,
@@ -55,7 +47,7 @@ impl Suite {
     pub fn run(
         &self,
         seeds: impl IntoIterator<Item = u64>,
-        mut done: impl FnMut(&Done),
+        mut done: impl FnMut(&Report),
     ) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
         let entropy = entropy(&self.directory)?;
@@ -80,7 +72,7 @@ impl Suite {
                 }
                 let one = running.swap_remove(at);
                 let finished = finish(one, over)?;
-                stop |= self.stop_at_first && finished.report.violation.is_some();
+                stop |= self.stop_at_first && finished.violation.is_some();
                 done(&finished);
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -115,8 +107,7 @@ impl Suite {
     }
 }
 
-fn finish(mut one: Running, over: bool) -> anyhow::Result<Done> {
-    let took = one.started.elapsed();
+fn finish(mut one: Running, over: bool) -> anyhow::Result<Report> {
     if !over {
         one.child.kill()?;
     }
@@ -128,7 +119,7 @@ fn finish(mut one: Running, over: bool) -> anyhow::Result<Done> {
         let how = if over { format!("it ended with {}", output.status) } else { hung() };
         Report::failed(seed, format!("{how}: {}", tail.join(" | ")))
     });
-    Ok(Done { report, took })
+    Ok(report)
 }
 
 fn hung() -> String {

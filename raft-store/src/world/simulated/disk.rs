@@ -198,7 +198,10 @@ impl Disk {
     pub(super) fn promise(&self, node_id: u64, vote: &VoteRecord) {
         let mut state = self.0.lock();
         if let Some(before) = state.promise {
-            let twice = before.term == vote.term && before.node_id != vote.node_id;
+            // Whoever stood for election itself follows another one that was elected in that term.
+            let twice = before.term == vote.term
+                && before.node_id != vote.node_id
+                && (before.committed || !vote.committed);
             if twice || before.term > vote.term {
                 trace::violation(format_args!(
                     "node {node_id} promised {before:?} and then {vote:?}"

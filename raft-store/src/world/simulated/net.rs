@@ -38,7 +38,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Process;
 use super::draw;
-use super::process::InProcess;
 use super::trace;
 
 /// Bytes on their way in one direction of a connection; then the sender waits.
@@ -454,19 +453,50 @@ impl<S: NamedService> NamedService for OfNode<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S, R> Service<R> for OfNode<S>
+impl<S, R, B> Service<R> for OfNode<S>
 where
-    S: Service<R, Error = Infallible>,
+    S: Service<R, Response = http::Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = http::Response<OfNode<Pin<Box<B>>>>;
     type Error = Infallible;
-    type Future = InProcess<S::Future>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        self.process.run(self.service.call(request))
+        let process = self.process.clone();
+        let answer = self.process.run(self.service.call(request));
+        // The body of a streamed answer does its work as it is sent.
+        Box::pin(async move {
+            let answer = answer.await?;
+            Ok(answer.map(|body| OfNode { process, service: Box::pin(body) }))
+        })
+    }
+}
+
+impl<B: http_body::Body> http_body::Body for OfNode<Pin<Box<B>>> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
+        let process = self.process.clone();
+        if !process.may_run(context) {
+            return Poll::Pending;
+        }
+        process.now(|| self.service.as_mut().poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.service.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.service.size_hint()
     }
 }
