@@ -241,6 +241,8 @@ pub struct History {
     pub acknowledged: BTreeMap<String, i64>,
     /// Those whose consumption was acknowledged.
     pub consumed: BTreeSet<String>,
+    /// Those for which there was no answer to that.
+    pub perhaps_consumed: BTreeSet<String>,
     /// Calls of clients, and those without an outcome.
     pub calls: u64,
     /// See above.

@@ -186,9 +186,19 @@ impl Load {
                 broker.ack_message(request).await.ok().map(|answer| answer.into_inner())
             })
             .await;
-        if answer.is_some_and(|answer| code(&answer.status) == Some(Code::Ok)) {
-            trace::note(format_args!("{client}: consumed {}", properties.message_id));
-            self.history.lock().consumed.insert(properties.message_id);
+        let id = properties.message_id;
+        match answer.and_then(|answer| code(&answer.status)) {
+            Some(Code::Ok) => {
+                trace::note(format_args!("{client}: consumed {id}"));
+                self.history.lock().consumed.insert(id);
+            }
+            // Certainly without effect: it comes again.
+            Some(Code::InvalidReceiptHandle) => (),
+            _ => {
+                let mut history = self.history.lock();
+                history.unknown += 1;
+                history.perhaps_consumed.insert(id);
+            }
         }
     }
 

@@ -121,7 +121,7 @@ impl Plan {
         let flush = pick(&[100, 1000, 8000]);
         let producers = pick(&[2, 4, 6]);
         let consumers = pick(&[1, 2, 3]);
-        let think = pick(&[40, 150, 400]);
+        let think = pick(&[150, 500, 1500]);
         let body_bytes_max = pick(&[20, 300, 2500]) as usize;
         let messages_max = pick(&[1, 1, 4]) as usize;
         let queue_count = pick(&[1, 2, 5]) as u32;

@@ -207,7 +207,7 @@ impl Progress {
         let missing: Vec<&String> = history
             .acknowledged
             .keys()
-            .filter(|id| !history.consumed.contains(*id))
+            .filter(|id| !history.consumed.contains(*id) && !history.perhaps_consumed.contains(*id))
             .filter(|id| self.cluster.checks.stored_at(id).is_none_or(|index| index >= trimmed))
             .collect();
         let first = missing.first()?;

@@ -18,7 +18,7 @@ pub mod format;
 pub mod inspect;
 mod meta;
 mod recovery;
-mod segment;
+pub(crate) mod segment;
 mod synced;
 mod writer;
 

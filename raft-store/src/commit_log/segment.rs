@@ -236,7 +236,7 @@ struct Chunk {
 }
 
 /// Name of the segment file that begins with `first_index`.
-pub(super) fn file_name(first_index: u64) -> String {
+pub(crate) fn file_name(first_index: u64) -> String {
     format!("{first_index:020}.log")
 }
 

@@ -24,6 +24,7 @@ use super::draw;
 use super::trace;
 use crate::commit_log::VoteRecord;
 use crate::commit_log::format;
+use crate::commit_log::segment;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -146,7 +147,24 @@ impl Disk {
 
     /// Whether the entry `index` of `term` would survive a power cut now.
     pub fn holds(&self, term: u64, index: u64) -> bool {
-        self.durable_log().get(&index).is_some_and(|found| *found == term)
+        let state = self.0.lock();
+        let Some(Node::Directory(directory)) = state.root.lock().durable.get("log").cloned() else {
+            return false;
+        };
+        let directory = directory.lock();
+        // Segments are called after their first index, with as many digits each.
+        let behind = segment::file_name(index + 1);
+        let found = directory.durable.range(..behind).rev().find_map(|(name, node)| match node {
+            Node::File(file) if name.ends_with(".log") => Some(file),
+            _ => None,
+        });
+        let mut holds = false;
+        if let Some(file) = found {
+            walk(&file.lock().synced, |_, _, found_term, found| {
+                holds |= (found_term, found) == (term, index);
+            });
+        }
+        holds
     }
 
     /// Terms by index of all entries that would survive a power cut now.
