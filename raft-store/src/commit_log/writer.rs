@@ -138,12 +138,13 @@ impl Writer {
             Operation::Clear { done } => {
                 self.shared.note_written_before(0);
                 let lowered = self.synced.forget();
-                (lowered.and_then(|()| self.delete(|_| true)), done)
+                let gone = self.shared.remove_segments(|_| true);
+                (lowered.and_then(|()| self.delete(gone.into_iter().rev())), done)
             }
             Operation::DeleteBefore { index, done } => {
-                let result = self
-                    .delete(|segment| segment.sealed().is_some() && segment.next_index() <= index);
-                (result, done)
+                let whole =
+                    |segment: &Segment| segment.sealed().is_some() && segment.next_index() <= index;
+                (self.delete(self.shared.remove_segments(whole).into_iter()), done)
             }
         };
         match result {
@@ -258,7 +259,8 @@ impl Writer {
         self.shared.note_written_before(from_index);
         // Flushed: after a power cut on the way, or soon after, the cut must not look like damage.
         self.synced.forget()?;
-        self.delete(|segment| segment.first_index >= from_index)?;
+        let gone = self.shared.remove_segments(|segment| segment.first_index >= from_index);
+        self.delete(gone.into_iter().rev())?;
         if let Some(segment) = self.shared.last_segment()
             && segment.next_index() > from_index
         {
@@ -268,10 +270,11 @@ impl Writer {
         Ok(())
     }
 
-    fn delete(&mut self, which: impl Fn(&Segment) -> bool) -> io::Result<()> {
+    /// Deletes the files of `gone` one by one, from the end of the log backwards or from its front: a
+    /// crash on the way must not leave a hole.
+    fn delete(&self, gone: impl Iterator<Item = Arc<Segment>>) -> io::Result<()> {
         let mut any = false;
-        // From the end backwards, or from the front: either way the rest stays without a hole.
-        for segment in self.shared.remove_segments(which) {
+        for segment in gone {
             fs::remove_file(&segment.path)?;
             any = true;
         }
