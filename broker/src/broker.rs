@@ -14,6 +14,9 @@ use raftmq_proto::v2::messaging_service_server::MessagingServiceServer;
 use raftmq_raft_store::GroupConfig;
 use raftmq_raft_store::Leadership;
 use raftmq_raft_store::RaftGroup;
+use raftmq_raft_store::apply::Apply;
+use raftmq_raft_store::commit_log::FatalHandler;
+use raftmq_raft_store::world::net;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,7 +84,7 @@ impl Broker {
     pub async fn start(config: Config, metrics: PrometheusHandle) -> Result<Self, StartError> {
         describe_metrics();
         let config = Arc::new(config);
-        let peers = std::net::TcpListener::bind(&config.peer_listen)
+        let peers = net::Listener::bind(&config.peer_listen)
             .map_err(|source| listen_error(&config.peer_listen, source))?;
         let admin = admin_listener(&config).await?;
         let http = bind(&config.http_listen).await?;
@@ -89,22 +92,13 @@ impl Broker {
         let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
 
         let stop = CancellationToken::new();
-        let state = Arc::new(RwLock::new(State::default()));
-        let applier = Applier::new(state.clone());
-        let events = applier.events();
-        let group = RaftGroup::start(group_config(&config), |_| Box::new(applier)).await?;
-        let proposer = Proposer::start(group.handle(), state.clone());
-        let node = Node {
-            config: config.clone(),
-            group: group.handle(),
-            leadership: group.leadership(),
-            state,
-            proposer,
-            clients: Arc::new(Clients::new()),
-            lanes: Arc::new(Lanes::default()),
-            events,
-            stop: stop.clone(),
-        };
+        let on_fatal: FatalHandler = Arc::new(|error| {
+            // The page cache can not be trusted after this; the others go on without this node.
+            tracing::error!(%error, "the commit log could not be written: ending the process");
+            std::process::exit(70);
+        });
+        let machine = |applier| Box::new(applier) as Box<dyn Apply>;
+        let (node, group) = assemble(config.clone(), on_fatal, machine, stop.clone()).await?;
 
         let admin_service = AdminServer::new(AdminService::new(node.clone()));
         group
@@ -176,7 +170,33 @@ impl Broker {
     }
 }
 
-fn group_config(config: &Config) -> GroupConfig {
+/// A node that takes part in its group as soon as peers are served, and serves nobody yet.
+pub(crate) async fn assemble(
+    config: Arc<Config>,
+    on_fatal: FatalHandler,
+    machine: impl FnOnce(Applier) -> Box<dyn Apply>,
+    stop: CancellationToken,
+) -> Result<(Node, RaftGroup), StartError> {
+    let state = Arc::new(RwLock::new(State::default()));
+    let applier = Applier::new(state.clone());
+    let events = applier.events();
+    let group = RaftGroup::start(group_config(&config, on_fatal), |_| machine(applier)).await?;
+    let proposer = Proposer::start(group.handle(), state.clone());
+    let node = Node {
+        config,
+        group: group.handle(),
+        leadership: group.leadership(),
+        state,
+        proposer,
+        clients: Arc::new(Clients::new()),
+        lanes: Arc::new(Lanes::default()),
+        events,
+        stop,
+    };
+    Ok((node, group))
+}
+
+fn group_config(config: &Config, on_fatal: FatalHandler) -> GroupConfig {
     let members =
         config.members.iter().map(|member| (member.node_id, member.peer_address.clone())).collect();
     GroupConfig {
@@ -190,11 +210,7 @@ fn group_config(config: &Config) -> GroupConfig {
         segment_bytes: config.segment_bytes,
         heartbeat: config.timing.heartbeat,
         election: (config.timing.election_min, config.timing.election_max),
-        on_fatal: Arc::new(|error| {
-            // The page cache can not be trusted after this; the others go on without this node.
-            tracing::error!(%error, "the commit log could not be written: ending the process");
-            std::process::exit(70);
-        }),
+        on_fatal,
     }
 }
 
@@ -231,7 +247,7 @@ fn listen_error(address: &str, source: io::Error) -> StartError {
 }
 
 /// Wakes receives that wait for messages when some were stored.
-async fn wake_receives(node: Node, stop: CancellationToken) {
+pub(crate) async fn wake_receives(node: Node, stop: CancellationToken) {
     let mut events = node.events.subscribe();
     loop {
         let event = tokio::select! {

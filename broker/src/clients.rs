@@ -8,10 +8,10 @@
 
 use std::collections::HashMap;
 use std::time::Duration;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use raftmq_proto::v2::ClientType;
+use raftmq_raft_store::world::time::Instant;
 
 /// Clients remembered. An entry is a few hundred bytes.
 const CLIENTS_MAX: usize = 100_000;

@@ -9,16 +9,17 @@
 //!
 //! Not here: the clocks of followers, which decide nothing.
 
-use std::time::Instant;
-use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
+use raftmq_raft_store::world::PerNode;
+use raftmq_raft_store::world::time;
+use raftmq_raft_store::world::time::Instant;
 
 /// How much of the passed time the wall clock may be followed by.
 const SLEW_DIVISOR: i64 = 20;
 
-static CLOCK: Mutex<Option<Clock>> = Mutex::new(None);
+static CLOCK: PerNode<Mutex<Option<Clock>>> = PerNode::new(Mutex::new(None));
 
 /// Milliseconds since 1970. Only leaders ask for it.
 pub fn now_ms() -> u64 {
@@ -29,14 +30,16 @@ pub fn now_ms() -> u64 {
 /// that a new leader takes over. Standing still until the wall clock gets there would stop waits.
 pub fn not_before(earliest_ms: u64) -> u64 {
     let (monotonic, wall_us) = (Instant::now(), wall_us());
-    let mut clock = CLOCK.lock();
-    let clock = clock.get_or_insert(Clock { read_at: monotonic, time_us: wall_us });
-    let passed_us = monotonic.saturating_duration_since(clock.read_at).as_micros() as i64;
-    clock.advance(passed_us, wall_us);
-    clock.read_at = monotonic;
-    clock.time_us =
-        clock.time_us.max(i64::try_from(earliest_ms.saturating_mul(1000)).unwrap_or(i64::MAX));
-    (clock.time_us / 1000) as u64
+    let earliest_us = i64::try_from(earliest_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+    CLOCK.with(|clock| {
+        let mut clock = clock.lock();
+        let clock = clock.get_or_insert(Clock { read_at: monotonic, time_us: wall_us });
+        let passed_us = monotonic.saturating_duration_since(clock.read_at).as_micros() as i64;
+        clock.advance(passed_us, wall_us);
+        clock.read_at = monotonic;
+        clock.time_us = clock.time_us.max(earliest_us);
+        (clock.time_us / 1000) as u64
+    })
 }
 
 /// The wall clock itself, which jumps: for nothing but a planted bug.
@@ -58,7 +61,7 @@ impl Clock {
 }
 
 fn wall_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
+    time::wall().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ mod registrar;
 mod retention;
 pub mod rpc;
 mod send;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod state;
 mod upkeep;
 

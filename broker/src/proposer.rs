@@ -18,6 +18,7 @@ use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::Reply;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
+use raftmq_raft_store::world;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -78,7 +79,7 @@ impl Proposer {
     /// Begins proposing to `group`. Ends when the last handle is dropped.
     pub fn start(group: GroupHandle, state: Arc<RwLock<State>>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        tokio::spawn(run(group, state, waiting));
+        world::task::spawn(run(group, state, waiting));
         Self { queue }
     }
 

@@ -8,11 +8,10 @@
 //!
 //! Not here: carrying a held message forward so that its segment can go (the segment waits instead).
 
-use std::time::SystemTime;
-
 use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
+use raftmq_raft_store::world::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -57,7 +56,7 @@ fn cut(node: &Node, dead_letters_before_ms: u64) -> u64 {
     let mut total = node.group.log().disk_bytes();
     let mut cut = 0;
     for segment in node.group.log().sealed_segments() {
-        let age = SystemTime::now().duration_since(segment.sealed).unwrap_or_default();
+        let age = time::wall().duration_since(segment.sealed).unwrap_or_default();
         let too_old = age >= config.retention;
         let too_much = config.retention_bytes > 0 && total > config.retention_bytes;
         if !too_old && !too_much {

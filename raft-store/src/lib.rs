@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod state;
 pub mod state_machine;
 mod types;
+pub mod world;
 
 pub use commit_log::FlushMode;
 pub use group::GroupConfig;

@@ -22,6 +22,7 @@ use crate::types::Entry;
 use crate::types::LogId;
 use crate::types::TypeConfig;
 use crate::types::Vote;
+use crate::world;
 
 /// Bytes of one AppendEntries. Well below the message limit of the peer protocol.
 const REPLICATION_BYTES_MAX: usize = 1 << 20;
@@ -89,7 +90,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.log.store_vote(types::vote_record(vote)).await
+        let vote = types::vote_record(vote);
+        self.log.store_vote(vote).await?;
+        world::promised(&vote);
+        Ok(())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>

@@ -14,25 +14,17 @@ use parking_lot::RwLock;
 use parking_lot::RwLockReadGuard;
 use prost::Message;
 use raftmq_proto::raftmq as wire;
-use rocksdb::DB;
-use rocksdb::Direction;
-use rocksdb::IteratorMode;
-use rocksdb::Options;
-use rocksdb::WriteBatch;
-use rocksdb::WriteOptions;
-use rocksdb::checkpoint::Checkpoint;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::commit_log::LogPosition;
 use crate::types;
 use crate::types::StoredMembership;
+use crate::world::Tables;
+use crate::world::Writes;
+use crate::world::fs;
 
 const APPLIED_KEY: &[u8] = &[0, 0];
 const MEMBERSHIP_KEY: &[u8] = &[0, 1];
-/// Memory for changes not yet in files, per node. Bounds what is applied again after a crash.
-const WRITE_BUFFER_BYTES: usize = 16 << 20;
-const BLOCK_CACHE_BYTES: usize = 16 << 20;
-
 /// How far the state is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -44,14 +36,13 @@ pub struct Applied {
 
 /// The tables. Readers and the one applier share it.
 pub struct StateStore {
-    db: RwLock<Option<DB>>,
-    write_options: WriteOptions,
+    tables: RwLock<Option<Tables>>,
 }
 
 /// Changes of one or more entries, written together.
 #[derive(Default)]
 pub struct Batch {
-    writes: WriteBatch,
+    writes: Writes,
     state_hash: u64,
 }
 
@@ -91,24 +82,22 @@ impl StateStore {
     /// # Errors
     /// RocksDB's, as text.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let mut write_options = WriteOptions::default();
-        write_options.disable_wal(true);
-        Ok(Self { db: RwLock::new(Some(open_db(directory)?)), write_options })
+        Ok(Self { tables: RwLock::new(Some(Tables::open(directory)?)) })
     }
 
     /// Replaces the tables by those in `from`, which is moved to `directory`.
     pub(crate) fn replace(&self, directory: &Path, from: &Path) -> io::Result<()> {
-        let mut db = self.db.write();
+        let mut tables = self.tables.write();
         // Closed first: RocksDB must not write into a directory that is being removed.
-        drop(db.take());
-        if directory.exists() {
-            std::fs::remove_dir_all(directory)?;
+        drop(tables.take());
+        if fs::exists(directory)? {
+            fs::remove_dir_all(directory)?;
         }
-        std::fs::rename(from, directory)?;
+        fs::rename(from, directory)?;
         if let Some(parent) = directory.parent() {
-            std::fs::File::open(parent)?.sync_all()?;
+            fs::File::open(parent)?.sync_all()?;
         }
-        *db = Some(open_db(directory)?);
+        *tables = Some(Tables::open(directory)?);
         Ok(())
     }
 
@@ -117,36 +106,17 @@ impl StateStore {
     /// # Panics
     /// When RocksDB can not read: derived state that can not be read must not be guessed.
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let db = self.db();
-        fatal(open(&db).get(key))
+        open(&self.tables()).get(key)
     }
 
     /// Calls `visit` for each key in `from..to` (`to` exclusive), in key order, until it says `false`.
-    pub fn scan(&self, from: &[u8], to: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> bool) {
-        let db = self.db();
-        let mode = IteratorMode::From(from, Direction::Forward);
-        for item in open(&db).iterator(mode) {
-            let (key, value) = fatal(item);
-            if &key[..] >= to || !visit(&key, &value) {
-                return;
-            }
-        }
+    pub fn scan(&self, from: &[u8], to: &[u8], visit: impl FnMut(&[u8], &[u8]) -> bool) {
+        open(&self.tables()).scan(from, to, visit);
     }
 
     /// The last key in `from..to` (`to` exclusive) and its value.
     pub fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-        let db = self.db();
-        let mode = IteratorMode::From(to, Direction::Reverse);
-        for item in open(&db).iterator(mode) {
-            let (key, value) = fatal(item);
-            if &key[..] < from {
-                return None;
-            }
-            if &key[..] < to {
-                return Some((key.into(), value.into()));
-            }
-        }
-        None
+        open(&self.tables()).last(from, to)
     }
 
     /// How far the tables are.
@@ -177,7 +147,7 @@ impl StateStore {
 
     /// An empty batch that continues the state hash.
     pub fn batch(&self, state_hash: u64) -> Batch {
-        Batch { writes: WriteBatch::default(), state_hash }
+        Batch { writes: Writes::default(), state_hash }
     }
 
     /// Writes `batch`, after which the tables stand at `position`.
@@ -205,16 +175,13 @@ impl StateStore {
             let bytes = types::stored_membership_to_wire(membership).encode_to_vec();
             batch.writes.put(MEMBERSHIP_KEY, &bytes);
         }
-        let db = self.db();
-        open(&db).write_opt(batch.writes, &self.write_options).map_err(io::Error::other)?;
+        open(&self.tables()).write(batch.writes)?;
         Ok(Applied { position: Some(position), state_hash })
     }
 
     /// A consistent copy of the tables as they are, in the new directory `to` (hard links).
     pub(crate) fn checkpoint(&self, to: &Path) -> io::Result<()> {
-        let db = self.db();
-        let checkpoint = Checkpoint::new(open(&db)).map_err(io::Error::other)?;
-        checkpoint.create_checkpoint(to).map_err(io::Error::other)
+        open(&self.tables()).checkpoint(to)
     }
 
     /// Brings everything written so far into files.
@@ -222,48 +189,22 @@ impl StateStore {
     /// # Errors
     /// RocksDB's, as text.
     pub fn flush(&self) -> io::Result<()> {
-        let db = self.db();
-        open(&db).flush().map_err(io::Error::other)
+        open(&self.tables()).flush()
     }
 
     /// Closes the tables. Nothing may be read afterwards.
     pub(crate) fn close(&self) {
-        drop(self.db.write().take());
+        drop(self.tables.write().take());
     }
 
-    fn db(&self) -> RwLockReadGuard<'_, Option<DB>> {
-        self.db.read()
+    fn tables(&self) -> RwLockReadGuard<'_, Option<Tables>> {
+        self.tables.read()
     }
 }
 
-fn open<'a>(db: &'a RwLockReadGuard<'_, Option<DB>>) -> &'a DB {
-    match db.as_ref() {
-        Some(db) => db,
+fn open<'a>(tables: &'a RwLockReadGuard<'_, Option<Tables>>) -> &'a Tables {
+    match tables.as_ref() {
+        Some(tables) => tables,
         None => panic!("the state tables are closed"),
     }
-}
-
-fn fatal<T>(result: Result<T, rocksdb::Error>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("could not read the state tables: {error}"),
-    }
-}
-
-fn open_db(directory: &Path) -> io::Result<DB> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_max_write_buffer_number(3);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1 << 20);
-    let mut table = rocksdb::BlockBasedOptions::default();
-    let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(io::Error::other)?;
-    table.set_block_cache(&cache);
-    table.set_bloom_filter(10.0, false);
-    options.set_block_based_table_factory(&table);
-    std::fs::create_dir_all(directory)?;
-    DB::open(&options, directory).map_err(io::Error::other)
 }

@@ -36,6 +36,7 @@ openraft::declare_raft_types!(
         Node = Node,
         Term = u64,
         LeaderId = LeaderId<u64, u64>,
+        AsyncRuntime = crate::world::task::Runtime,
 );
 
 pub(crate) type Entry = EntryOf<TypeConfig>;

@@ -18,6 +18,7 @@ use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::commit_log::ReadError;
+use raftmq_raft_store::world;
 use tokio::time::Instant;
 
 pub(crate) use self::filter::Filter;
@@ -147,7 +148,7 @@ async fn decide(
     lane: Arc<Lane>,
     chosen: Chosen,
 ) -> Result<(Units, Result<Vec<Granted>, Undecided>), ProposeError> {
-    let settle = tokio::spawn(async move {
+    let settle = world::task::spawn(async move {
         let again = chosen.again();
         let outcome = match chosen.submitted.outcome().await {
             Ok(CommandReply::CheckedOut(granted)) => Ok(granted),

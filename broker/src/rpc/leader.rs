@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
 use raftmq_raft_store::Leadership;
+use raftmq_raft_store::world::net;
+use raftmq_raft_store::world::net::Channel;
+use raftmq_raft_store::world::net::Endpoint;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 
 use super::status::Failure;
 use super::status::Refusal;
@@ -196,7 +197,7 @@ impl LeaderRouter {
                 .keep_alive_timeout(Duration::from_secs(2))
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20);
-            let made = (0..CHANNELS).map(|_| endpoint.connect_lazy()).collect();
+            let made = (0..CHANNELS).map(|_| net::connect_lazy(&endpoint)).collect();
             channels.insert(address.to_owned(), Channels { made, next: 0 });
         }
         let channels = channels.get_mut(address)?;

@@ -39,7 +39,7 @@ use crate::planted::Bug;
 use crate::planted::planted;
 
 /// Bytes before the first frame of a segment.
-pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
+pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 /// Bytes of a frame before its body.
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// Largest body of one entry. A batch is bounded far below; this only stops a damaged length from
@@ -137,7 +137,7 @@ pub fn frame_length(bytes: &[u8]) -> Result<usize, FrameError> {
 }
 
 /// Term and index in the header of the frame that starts `bytes`; the length must have been checked.
-pub(super) fn frame_position(bytes: &[u8]) -> (u64, u64) {
+pub(crate) fn frame_position(bytes: &[u8]) -> (u64, u64) {
     (u64_at(bytes, 16), u64_at(bytes, 24))
 }
 

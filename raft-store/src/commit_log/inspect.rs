@@ -12,6 +12,7 @@ use super::format;
 use super::format::FrameKind;
 use super::format::SEGMENT_HEADER_BYTES;
 use super::segment;
+use crate::world::fs;
 
 /// One entry as it lies in a file, its checksum verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub struct Damage {
 /// A file can not be read.
 pub fn inspect(directory: &Path, mut visit: impl FnMut(Inspected)) -> io::Result<Vec<Damage>> {
     let mut paths: Vec<(u64, PathBuf)> = Vec::new();
-    for item in std::fs::read_dir(directory)? {
+    for item in fs::read_dir(directory)? {
         let path = item?.path();
         if let Some(index) = segment::index_in_name(&path) {
             paths.push((index, path));
@@ -67,7 +68,7 @@ pub fn inspect(directory: &Path, mut visit: impl FnMut(Inspected)) -> io::Result
 }
 
 fn segment_frames(path: &Path, visit: &mut impl FnMut(Inspected)) -> io::Result<Option<Damage>> {
-    let all = Bytes::from(std::fs::read(path)?);
+    let all = Bytes::from(fs::read(path)?);
     let length = all.len() as u64;
     let end = segment::frames_end(&all).unwrap_or(length);
     let mut offset = SEGMENT_HEADER_BYTES.min(length);

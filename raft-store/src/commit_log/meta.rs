@@ -13,7 +13,6 @@
 //! | 40 | 8 | index of `purged` |
 //! | 60 | 4 | CRC32C of bytes 0..60 |
 
-use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -22,6 +21,8 @@ use super::LogPosition;
 use super::VoteRecord;
 use crate::planted::Bug;
 use crate::planted::planted;
+use crate::world::fs;
+use crate::world::fs::File;
 
 const MAGIC: [u8; 8] = *b"RMQMETA\x01";
 const BYTES: usize = 64;
@@ -83,7 +84,7 @@ impl Meta {
     /// `InvalidData` when the file is damaged: the vote must not be guessed.
     pub(super) fn load(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
@@ -99,10 +100,10 @@ impl Meta {
         let mut file = File::create(&temporary)?;
         file.write_all(&self.encode())?;
         if planted(Bug::SkipVoteFsync) {
-            return std::fs::rename(&temporary, directory.join(FILE_NAME));
+            return fs::rename(&temporary, directory.join(FILE_NAME));
         }
         file.sync_data()?;
-        std::fs::rename(&temporary, directory.join(FILE_NAME))?;
+        fs::rename(&temporary, directory.join(FILE_NAME))?;
         File::open(directory)?.sync_all()
     }
 }

@@ -18,7 +18,7 @@ pub mod format;
 pub mod inspect;
 mod meta;
 mod recovery;
-mod segment;
+pub(crate) mod segment;
 mod synced;
 mod writer;
 
@@ -29,9 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -48,6 +46,8 @@ use self::writer::Operation;
 use self::writer::Writer;
 use crate::planted::Bug;
 use crate::planted::planted;
+use crate::world;
+use crate::world::time::Instant;
 
 /// Recent frames kept in memory for replication and fresh reads.
 const TAIL_BYTES_MAX: usize = 32 << 20;
@@ -160,7 +160,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct CommitLog {
     shared: Arc<Shared>,
-    operations: mpsc::SyncSender<Operation>,
+    operations: world::task::Sender<Operation>,
     unflushed: Arc<Semaphore>,
     oldest_unflushed: Arc<Mutex<VecDeque<Instant>>>,
 }
@@ -194,7 +194,7 @@ impl CommitLog {
     /// # Errors
     /// See [`OpenError`]. Corruption is never repaired here.
     pub fn open(config: LogConfig) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(&config.directory)?;
+        world::fs::create_dir_all(&config.directory)?;
         let meta = Meta::load(&config.directory)?;
         let segments =
             recovery::open_segments(&config.directory, config.node_id, config.group_hash)?;
@@ -211,9 +211,8 @@ impl CommitLog {
             view: RwLock::new(view),
             written_next: AtomicU64::new(written_next),
         });
-        let (operations, queue) = mpsc::sync_channel(writer::QUEUE_LENGTH);
-        let writer = Writer::new(shared.clone(), queue)?;
-        std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
+        let (operations, queue) = world::task::queue(writer::QUEUE_LENGTH);
+        queue.start("log-writer", Writer::new(shared.clone())?)?;
         Ok(Self {
             shared,
             operations,

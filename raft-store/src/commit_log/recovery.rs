@@ -6,13 +6,12 @@
 //! which file and where. A torn tail can only hold bytes behind the synced mark (`synced`), so
 //! damage below that mark is corruption too, even at the very end.
 //!
+//! What a start finds behind the synced mark was perhaps never flushed; it is before the start is over.
+//!
 //! Not here: repair from a peer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +29,13 @@ use super::segment::Segment;
 use super::synced::SyncedMark;
 use crate::planted::Bug;
 use crate::planted::planted;
+use crate::world::fs;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
+use crate::world::fs::OpenOptions;
+
+/// Bytes written again at once.
+const WRITE_AGAIN_BYTES: u64 = 1 << 20;
 
 /// All segments in `directory`, by first index.
 pub(super) fn open_segments(
@@ -39,7 +45,7 @@ pub(super) fn open_segments(
 ) -> Result<BTreeMap<u64, Arc<Segment>>, OpenError> {
     let synced = SyncedMark::load(directory)?;
     let mut paths: Vec<(u64, PathBuf)> = Vec::new();
-    for item in std::fs::read_dir(directory)? {
+    for item in fs::read_dir(directory)? {
         let path = item?.path();
         if let Some(index) = segment::index_in_name(&path) {
             paths.push((index, path));
@@ -59,7 +65,7 @@ pub(super) fn open_segments(
         {
             // Created, but not a single frame was acknowledged from it.
             drop(file);
-            std::fs::remove_file(&path)?;
+            fs::remove_file(&path)?;
             continue;
         }
         check_header(&file, &path, first_index, node_id, group_hash)?;
@@ -74,7 +80,29 @@ pub(super) fn open_segments(
         let segment = Segment::new(first_index, path, file).with_extent(extent);
         segments.insert(first_index, Arc::new(segment));
     }
+    if let Some(last) = segments.values().next_back() {
+        write_again(last, &synced)?;
+    }
+    // Names, too: of the last segment, and of the file with the vote.
+    File::open(directory)?.sync_all()?;
     Ok(segments)
+}
+
+/// Makes what the last segment holds behind the synced mark durable.
+///
+/// A process that was killed leaves bytes in the page cache that no flush has covered, and after a
+/// failed flush they even count as clean there, so that flushing them once more would do nothing.
+/// From here on they count as written by this node, so they are written again, and flushed.
+fn write_again(segment: &Segment, synced: &SyncedMark) -> io::Result<()> {
+    let length = segment.file.metadata()?.len();
+    let mut offset = if synced.reaches(segment.first_index, 0) { synced.offset } else { 0 };
+    while offset < length {
+        let mut bytes = vec![0; WRITE_AGAIN_BYTES.min(length - offset) as usize];
+        segment.file.read_exact_at(&mut bytes, offset)?;
+        segment.file.write_all_at(&bytes, offset)?;
+        offset += bytes.len() as u64;
+    }
+    segment.file.sync_data()
 }
 
 fn check_header(

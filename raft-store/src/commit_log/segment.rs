@@ -5,9 +5,7 @@
 //!
 //! Not here: deciding when to roll over or delete (`writer`, retention).
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -21,6 +19,9 @@ use super::format::Frame;
 use super::format::FrameError;
 use super::format::Mark;
 use super::format::SEGMENT_HEADER_BYTES;
+use crate::world;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
 
 /// Distance between two marks. A read of one small entry costs at most one read of this size.
 const MARK_BYTES: u64 = 64 << 10;
@@ -97,7 +98,7 @@ impl Segment {
             frames_end: extent.frames_end,
         };
         self.file.write_all_at(&footer.encode(), extent.frames_end)?;
-        extent.sealed = Some(SystemTime::now());
+        extent.sealed = Some(world::time::wall());
         Ok(())
     }
 
@@ -235,7 +236,7 @@ struct Chunk {
 }
 
 /// Name of the segment file that begins with `first_index`.
-pub(super) fn file_name(first_index: u64) -> String {
+pub(crate) fn file_name(first_index: u64) -> String {
     format!("{first_index:020}.log")
 }
 

@@ -5,11 +5,13 @@
 //! It tells a torn tail from damaged acknowledged frames. 24 bytes, little-endian: first index of
 //! the segment (8), offset (8), CRC32C of the 16 bytes (4), zero (4).
 
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use crate::world::fs;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
+use crate::world::fs::OpenOptions;
 
 const FILE_NAME: &str = "synced";
 
@@ -23,7 +25,7 @@ pub(super) struct SyncedMark {
 impl SyncedMark {
     /// The noted mark. A missing or damaged file only makes recovery less strict.
     pub(super) fn load(directory: &Path) -> io::Result<Self> {
-        let bytes = match std::fs::read(directory.join(FILE_NAME)) {
+        let bytes = match fs::read(directory.join(FILE_NAME)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),

@@ -10,15 +10,10 @@
 //!
 //! Not here: what to append (Raft), reading.
 
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::IoSlice;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -33,6 +28,12 @@ use super::synced::SyncedFile;
 use super::synced::SyncedMark;
 use crate::planted::Bug;
 use crate::planted::planted;
+use crate::world::fs;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
+use crate::world::fs::OpenOptions;
+use crate::world::task::Worker;
+use crate::world::time::Instant;
 
 /// Operations that may wait for the writer. Appends are bounded in bytes as well, by the log.
 pub(super) const QUEUE_LENGTH: usize = 4096;
@@ -71,47 +72,34 @@ pub(super) enum Operation {
 /// State of the writer thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    queue: mpsc::Receiver<Operation>,
     synced: SyncedFile,
     unsynced: bool,
     last_sync: Instant,
 }
 
-impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, queue: mpsc::Receiver<Operation>) -> io::Result<Self> {
-        let synced = SyncedFile::open(&shared.config.directory)?;
-        Ok(Self { shared, queue, synced, unsynced: false, last_sync: Instant::now() })
+impl Worker for Writer {
+    type Item = Operation;
+
+    /// Only while a late flush is due.
+    fn patience(&self) -> Option<Duration> {
+        self.unsynced.then_some(ASYNC_FLUSH_INTERVAL)
     }
 
-    /// Runs until the log is dropped.
-    pub(super) fn run(mut self) {
-        while let Some(batch) = self.next_batch() {
-            if let Err(error) = self.execute(batch) {
+    fn work(&mut self, batch: Vec<Operation>) -> bool {
+        match self.execute(batch) {
+            Ok(()) => true,
+            Err(error) => {
                 (self.shared.config.on_fatal)(&error);
-                return;
+                false
             }
         }
     }
+}
 
-    /// Everything that waits, at least one operation; empty when only a late flush is due.
-    fn next_batch(&self) -> Option<Vec<Operation>> {
-        let first = if self.unsynced {
-            match self.queue.recv_timeout(ASYNC_FLUSH_INTERVAL) {
-                Ok(operation) => operation,
-                Err(mpsc::RecvTimeoutError::Timeout) => return Some(Vec::new()),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-            }
-        } else {
-            self.queue.recv().ok()?
-        };
-        let mut batch = vec![first];
-        while batch.len() < QUEUE_LENGTH {
-            match self.queue.try_recv() {
-                Ok(operation) => batch.push(operation),
-                Err(_) => break,
-            }
-        }
-        Some(batch)
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+        let synced = SyncedFile::open(&shared.config.directory)?;
+        Ok(Self { shared, synced, unsynced: false, last_sync: Instant::now() })
     }
 
     fn execute(&mut self, batch: Vec<Operation>) -> io::Result<()> {
@@ -150,12 +138,13 @@ impl Writer {
             Operation::Clear { done } => {
                 self.shared.note_written_before(0);
                 let lowered = self.synced.forget();
-                (lowered.and_then(|()| self.delete(|_| true)), done)
+                let gone = self.shared.remove_segments(|_| true);
+                (lowered.and_then(|()| self.delete(gone.into_iter().rev())), done)
             }
             Operation::DeleteBefore { index, done } => {
-                let result = self
-                    .delete(|segment| segment.sealed().is_some() && segment.next_index() <= index);
-                (result, done)
+                let whole =
+                    |segment: &Segment| segment.sealed().is_some() && segment.next_index() <= index;
+                (self.delete(self.shared.remove_segments(whole).into_iter()), done)
             }
         };
         match result {
@@ -270,7 +259,8 @@ impl Writer {
         self.shared.note_written_before(from_index);
         // Flushed: after a power cut on the way, or soon after, the cut must not look like damage.
         self.synced.forget()?;
-        self.delete(|segment| segment.first_index >= from_index)?;
+        let gone = self.shared.remove_segments(|segment| segment.first_index >= from_index);
+        self.delete(gone.into_iter().rev())?;
         if let Some(segment) = self.shared.last_segment()
             && segment.next_index() > from_index
         {
@@ -280,11 +270,12 @@ impl Writer {
         Ok(())
     }
 
-    fn delete(&mut self, which: impl Fn(&Segment) -> bool) -> io::Result<()> {
+    /// Deletes the files of `gone` one by one, from the end of the log backwards or from its front: a
+    /// crash on the way must not leave a hole.
+    fn delete(&self, gone: impl Iterator<Item = Arc<Segment>>) -> io::Result<()> {
         let mut any = false;
-        // From the end backwards, or from the front: either way the rest stays without a hole.
-        for segment in self.shared.remove_segments(which) {
-            std::fs::remove_file(&segment.path)?;
+        for segment in gone {
+            fs::remove_file(&segment.path)?;
             any = true;
         }
         if any {

@@ -18,6 +18,7 @@ use crate::network::peer_client;
 use crate::planted::Bug;
 use crate::planted::planted;
 use crate::types::Node;
+use crate::world::fs;
 
 const ASK_INTERVAL: Duration = Duration::from_millis(150);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,17 +28,17 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The id of this volume; drawn at random when the directory is first used.
 pub(super) fn volume_id(directory: &Path) -> io::Result<String> {
     let path = directory.join("volume");
-    match std::fs::read_to_string(&path) {
+    match fs::read_to_string(&path) {
         Ok(id) => return Ok(id.trim().to_owned()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Err(_) => (),
     }
     let id = format!("{:016x}", rand::random::<u64>());
     let temporary = directory.join("volume.new");
-    std::fs::write(&temporary, &id)?;
-    std::fs::File::open(&temporary)?.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
-    std::fs::File::open(directory)?.sync_all()?;
+    fs::write(&temporary, &id)?;
+    fs::File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, &path)?;
+    fs::File::open(directory)?.sync_all()?;
     Ok(id)
 }
 

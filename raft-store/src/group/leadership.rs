@@ -20,6 +20,7 @@ use crate::planted::planted;
 use crate::types;
 use crate::types::NodeId;
 use crate::types::TypeConfig;
+use crate::world;
 
 /// How long a dead leader's first successor waits, and each further one longer.
 const SUCCESSOR_STEP: Duration = Duration::from_millis(80);
@@ -178,7 +179,7 @@ async fn succeed(member: &Member, leader: NodeId) {
     if now.vote != before.vote || now.current_leader != Some(leader) {
         return;
     }
-    let connect = tokio::net::TcpStream::connect(&node.peer_address);
+    let connect = world::net::Stream::connect(&node.peer_address);
     let refused = match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
         Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
         Ok(Ok(_)) | Err(_) => false,

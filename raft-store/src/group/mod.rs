@@ -25,7 +25,6 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_server::PeerServer;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -41,7 +40,6 @@ use crate::log_store::LogStore;
 use crate::network::Addressee;
 use crate::network::Network;
 use crate::network::PEER_MESSAGE_BYTES_MAX;
-use crate::network::accept;
 use crate::network::server::PeerService;
 use crate::planted::Bug;
 use crate::planted::planted;
@@ -56,6 +54,8 @@ use crate::types::Body;
 use crate::types::NodeId;
 use crate::types::Reply;
 use crate::types::TypeConfig;
+use crate::world;
+use crate::world::task::Threads;
 
 /// Threads of the Raft runtime: one may be in a slow read while the other answers heartbeats.
 const RAFT_THREADS: usize = 2;
@@ -126,7 +126,7 @@ pub(crate) struct Member {
     pub(crate) log: CommitLog,
     pub(crate) shared: Arc<Shared>,
     pub(crate) incoming: Incoming,
-    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) runtime: world::task::Handle,
     admitted: AtomicBool,
     /// One membership change at a time.
     changing: tokio::sync::Mutex<()>,
@@ -142,7 +142,7 @@ impl Member {
 pub struct RaftGroup {
     member: Arc<Member>,
     leadership: watch::Receiver<Leadership>,
-    _runtime: RaftRuntime,
+    _threads: Threads,
 }
 
 impl RaftGroup {
@@ -157,7 +157,7 @@ impl RaftGroup {
         config: GroupConfig,
         machine: impl FnOnce(Arc<Shared>) -> Box<dyn Apply>,
     ) -> Result<Self, StartError> {
-        std::fs::create_dir_all(&config.directory)?;
+        world::fs::create_dir_all(&config.directory)?;
         let volume_id = bootstrap::volume_id(&config.directory)?;
         let log = CommitLog::open(LogConfig {
             directory: config.directory.join("log"),
@@ -178,8 +178,8 @@ impl RaftGroup {
             StateMachine::new(shared.clone(), machine(shared.clone()), tables, snapshots)?;
         let log_store = LogStore::new(log.clone(), incoming.clone());
 
-        let raft_runtime = RaftRuntime::new()?;
-        let runtime = raft_runtime.handle.clone();
+        let threads = Threads::new("raft", RAFT_THREADS)?;
+        let runtime = threads.handle().clone();
         let raft_config = Arc::new(raft_config(&config)?);
         let network = Network { log: log.clone(), group_hash: group_hash(&config) };
         let node_id = config.node_id;
@@ -208,7 +208,7 @@ impl RaftGroup {
         }
         runtime.spawn(membership::keep(member.clone()));
         runtime.spawn(watchdog::watch_disk(member.clone()));
-        Ok(Self { member, leadership, _runtime: raft_runtime })
+        Ok(Self { member, leadership, _threads: threads })
     }
 
     /// Serves peers on `listener`: Raft's own messages, and `beside` them what the nodes of the
@@ -216,7 +216,7 @@ impl RaftGroup {
     ///
     /// # Errors
     /// The socket can not be used.
-    pub fn serve_peers(&self, listener: std::net::TcpListener, beside: Routes) -> io::Result<()> {
+    pub fn serve_peers(&self, listener: world::net::Listener, beside: Routes) -> io::Result<()> {
         serve_peers(&self.member, listener, beside)
     }
 
@@ -242,31 +242,6 @@ impl RaftGroup {
             tracing::warn!(%error, "could not flush the tables");
         }
         self.member.shared.store.close();
-    }
-}
-
-/// Raft's own threads. Can be dropped anywhere: a plain runtime must not be dropped by a task.
-struct RaftRuntime {
-    handle: tokio::runtime::Handle,
-    runtime: Option<tokio::runtime::Runtime>,
-}
-
-impl RaftRuntime {
-    fn new() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RAFT_THREADS)
-            .thread_name("raft")
-            .enable_all()
-            .build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
-    }
-}
-
-impl Drop for RaftRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -568,16 +543,15 @@ fn group_hash(config: &GroupConfig) -> u64 {
 
 fn serve_peers(
     member: &Arc<Member>,
-    listener: std::net::TcpListener,
+    listener: world::net::Listener,
     beside: Routes,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
     let own = Addressee::new(group_hash(&member.config), member.config.node_id);
     let service = PeerServer::new(PeerService::new(member.clone(), own))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let _inside = member.runtime.enter();
-    let listener = TcpListener::from_std(listener)?;
+    let incoming = world::net::incoming(listener)?;
     member.runtime.spawn(async move {
         let served = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
@@ -585,8 +559,8 @@ fn serve_peers(
             .http2_keepalive_interval(Some(Duration::from_secs(2)))
             .http2_keepalive_timeout(Some(Duration::from_secs(3)))
             .add_routes(beside)
-            .add_service(service)
-            .serve_with_incoming(accept::connections(listener))
+            .add_service(world::net::of_this_node(service))
+            .serve_with_incoming(incoming)
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "peers are no longer served");

@@ -6,7 +6,6 @@
 //!
 //! Not here: forwarding of client calls (`broker`).
 
-pub(crate) mod accept;
 mod addressee;
 pub(crate) mod server;
 mod snapshot;
@@ -44,8 +43,6 @@ use openraft::raft::VoteResponse;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_client::PeerClient;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 
 pub(crate) use self::addressee::Addressee;
 use crate::commit_log::CommitLog;
@@ -57,6 +54,9 @@ use crate::types::Node;
 use crate::types::NodeId;
 use crate::types::TypeConfig;
 use crate::types::Vote;
+use crate::world::net;
+use crate::world::net::Channel;
+use crate::world::net::Endpoint;
 
 /// Largest message between peers: one append is at most 1 MiB of frames unless a single entry is
 /// larger.
@@ -107,7 +107,7 @@ fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
         .keep_alive_timeout(Duration::from_secs(3))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
-    Ok(endpoint.connect_lazy())
+    Ok(net::connect_lazy(&endpoint))
 }
 
 impl Network {
@@ -117,7 +117,7 @@ impl Network {
             // An address was checked when its node joined; what is no address is never reachable.
             Err(error) => {
                 tracing::error!(address = node.peer_address, %error, "not an address");
-                Endpoint::from_static("http://0.0.0.0:1").connect_lazy()
+                net::connect_lazy(&Endpoint::from_static("http://0.0.0.0:1"))
             }
         };
         let addressee = Addressee::new(self.group_hash, node_id);

@@ -32,6 +32,7 @@ use crate::planted::planted;
 use crate::snapshot::IncomingTransfer;
 use crate::types;
 use crate::types::TypeConfig;
+use crate::world;
 
 /// By how much a term that is heard of may exceed the one that is known: more elections than there
 /// can be between two messages. A term is kept for ever and grows with each election: one close to
@@ -216,7 +217,7 @@ impl Peer for PeerService {
                 Some(Part::Frames(frames)) => transfer.write_frames(&frames).map_err(internal)?,
             }
         }
-        let files = tokio::task::spawn_blocking(move || transfer.finish())
+        let files = world::task::spawn_blocking(move || transfer.finish())
             .await
             .map_err(internal)?
             .map_err(internal)?;

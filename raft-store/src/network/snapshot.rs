@@ -1,9 +1,7 @@
 //! Sending a snapshot: what the receiver lacks of the checkpoint's files, and the entry frames it
 //! needs to serve the messages the tables point to.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use openraft::alias::SnapshotOf;
 use openraft::errors::NetworkError;
@@ -21,6 +19,9 @@ use crate::snapshot::SnapshotFiles;
 use crate::types;
 use crate::types::TypeConfig;
 use crate::types::Vote;
+use crate::world;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
 
 /// Bytes of one message of a transfer.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -64,14 +65,11 @@ pub(super) async fn send(
     let frames_end = last.map_or(0, |id| id.index + 1);
     let log = log.clone();
     let files = snapshot.snapshot;
-    let produce = tokio::task::spawn_blocking(move || {
-        let send = |part| {
-            let chunk = wire::SnapshotChunk { part: Some(part) };
-            sender.blocking_send(chunk).map_err(|_| io::Error::other("the receiver has gone"))
-        };
-        send(Part::Begin(begin))?;
-        send_files(&files, &wanted.have_bytes, &send)?;
-        send_frames(&log, frames_from, frames_end, &send)
+    let produce = world::task::spawn_reading(async move {
+        let parts = Parts(sender);
+        parts.send(Part::Begin(begin)).await?;
+        send_files(&files, &wanted.have_bytes, &parts).await?;
+        send_frames(&log, frames_from, frames_end, &parts).await
     });
     let response = client.install_snapshot(ReceiverStream::new(receiver)).await;
     let produced = produce.await.map_err(io::Error::other).and_then(|result| result);
@@ -81,11 +79,17 @@ pub(super) async fn send(
     Ok(SnapshotResponse::new(types::vote_from_wire(response.vote.unwrap_or_default())))
 }
 
-fn send_files(
-    files: &SnapshotFiles,
-    have_bytes: &[u64],
-    send: &impl Fn(Part) -> io::Result<()>,
-) -> io::Result<()> {
+/// Where the messages of a transfer go.
+struct Parts(mpsc::Sender<wire::SnapshotChunk>);
+
+impl Parts {
+    async fn send(&self, part: Part) -> io::Result<()> {
+        let chunk = wire::SnapshotChunk { part: Some(part) };
+        self.0.send(chunk).await.map_err(|_| io::Error::other("the receiver has gone"))
+    }
+}
+
+async fn send_files(files: &SnapshotFiles, have_bytes: &[u64], parts: &Parts) -> io::Result<()> {
     for (number, entry) in files.manifest.files.iter().enumerate() {
         let file = File::open(files.table_path(&entry.name))?;
         let mut offset = have_bytes.get(number).copied().unwrap_or(0);
@@ -93,11 +97,9 @@ fn send_files(
             let count = CHUNK_BYTES.min((entry.size_bytes - offset) as usize);
             let mut data = vec![0; count];
             file.read_exact_at(&mut data, offset)?;
-            send(Part::File(wire::SnapshotFileChunk {
-                file: number as u32,
-                offset,
-                data: data.into(),
-            }))?;
+            let data = data.into();
+            let chunk = wire::SnapshotFileChunk { file: number as u32, offset, data };
+            parts.send(Part::File(chunk)).await?;
             offset += count as u64;
             if offset >= entry.size_bytes {
                 break;
@@ -107,12 +109,7 @@ fn send_files(
     Ok(())
 }
 
-fn send_frames(
-    log: &CommitLog,
-    mut next: u64,
-    end: u64,
-    send: &impl Fn(Part) -> io::Result<()>,
-) -> io::Result<()> {
+async fn send_frames(log: &CommitLog, mut next: u64, end: u64, parts: &Parts) -> io::Result<()> {
     while next < end {
         let frames = log.read_range(next, end, CHUNK_BYTES)?;
         let Some((last, _)) = frames.last() else {
@@ -120,7 +117,7 @@ fn send_frames(
         };
         next = last.index + 1;
         for (_, raw) in frames {
-            send(Part::Frames(raw))?;
+            parts.send(Part::Frames(raw)).await?;
         }
     }
     Ok(())

@@ -5,11 +5,8 @@
 //! tables become the current snapshot, then the staged frames replace what the local log lacks.
 //! Each step can be repeated. An interrupted transfer goes on where it stopped.
 
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bytes::Buf;
@@ -26,6 +23,10 @@ use super::write_durably;
 use crate::commit_log::CommitLog;
 use crate::commit_log::LogPosition;
 use crate::commit_log::format;
+use crate::world::fs;
+use crate::world::fs::File;
+use crate::world::fs::FileExt;
+use crate::world::fs::OpenOptions;
 
 const COMPLETE: &str = "COMPLETE";
 const FRAMES: &str = "frames";
@@ -47,7 +48,7 @@ impl Incoming {
 
     /// What has arrived completely and is not yet part of this node.
     pub(crate) fn complete(&self) -> io::Result<Option<(wire::IncomingSnapshot, SnapshotFiles)>> {
-        let bytes = match std::fs::read(self.directory.join(COMPLETE)) {
+        let bytes = match fs::read(self.directory.join(COMPLETE)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -98,18 +99,18 @@ impl Incoming {
 
     /// Begins the transfer `id`, or goes on with it when it was interrupted.
     pub(crate) fn begin(&self, offer: &wire::SnapshotOffer) -> io::Result<IncomingTransfer> {
-        let same = std::fs::read_to_string(self.directory.join(ID))
-            .is_ok_and(|id| id == offer.snapshot_id);
-        if !same || self.directory.join(COMPLETE).exists() {
+        let same =
+            fs::read_to_string(self.directory.join(ID)).is_ok_and(|id| id == offer.snapshot_id);
+        if !same || fs::exists(self.directory.join(COMPLETE))? {
             self.remove()?;
         }
-        std::fs::create_dir_all(self.directory.join(TABLES))?;
+        fs::create_dir_all(self.directory.join(TABLES))?;
         write_durably(&self.directory.join(ID), offer.snapshot_id.as_bytes())?;
         let have_bytes = offer
             .files
             .iter()
             .map(|file| {
-                std::fs::metadata(self.directory.join(TABLES).join(&file.name))
+                fs::metadata(self.directory.join(TABLES).join(&file.name))
                     .map_or(0, |metadata| metadata.len().min(file.size_bytes))
             })
             .collect();
@@ -188,7 +189,7 @@ impl IncomingTransfer {
             let found = super::checksum(&path)?;
             if found != (file.size_bytes, file.crc32c) {
                 // The next attempt fetches it anew.
-                std::fs::remove_file(&path)?;
+                fs::remove_file(&path)?;
                 return Err(io::Error::other(format!("{} arrived damaged", file.name)));
             }
             File::open(&path)?.sync_all()?;

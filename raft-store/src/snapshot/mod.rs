@@ -8,7 +8,6 @@
 
 mod incoming;
 
-use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -28,6 +27,8 @@ use crate::state::StateStore;
 use crate::types;
 use crate::types::StoredMembership;
 use crate::types::TypeConfig;
+use crate::world::fs;
+use crate::world::fs::File;
 
 const MANIFEST: &str = "MANIFEST";
 const TABLES: &str = "tables";
@@ -55,7 +56,7 @@ impl SnapshotFiles {
 
     /// The snapshot in `directory`, or `None` when it is not complete.
     pub(crate) fn load(directory: &Path) -> io::Result<Option<Self>> {
-        let bytes = match std::fs::read(directory.join(MANIFEST)) {
+        let bytes = match fs::read(directory.join(MANIFEST)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -70,14 +71,14 @@ impl SnapshotFiles {
     /// it appends to them.
     fn clone_tables(&self, to: &Path) -> io::Result<()> {
         remove_if_there(to)?;
-        std::fs::create_dir_all(to)?;
+        fs::create_dir_all(to)?;
         for file in &self.manifest.files {
             let from = self.table_path(&file.name);
             let to = to.join(&file.name);
             if file.name.ends_with(".sst") {
-                std::fs::hard_link(from, to)?;
+                fs::hard_link(from, to)?;
             } else {
-                std::fs::copy(from, &to)?;
+                fs::copy(from, &to)?;
                 File::open(to)?.sync_all()?;
             }
         }
@@ -97,14 +98,14 @@ impl SnapshotDirectory {
     /// # Errors
     /// The disk's.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory)?;
         Ok(Self { directory })
     }
 
     /// The newest complete snapshot.
     pub(crate) fn current(&self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotFiles>>> {
         let mut newest: Option<SnapshotFiles> = None;
-        for item in std::fs::read_dir(&self.directory)? {
+        for item in fs::read_dir(&self.directory)? {
             let path = item?.path();
             if is_building(&path) {
                 continue;
@@ -131,7 +132,7 @@ impl SnapshotDirectory {
         let building = self.directory.join("building");
         let frozen = (|| {
             remove_if_there(&building)?;
-            std::fs::create_dir_all(&building)?;
+            fs::create_dir_all(&building)?;
             store.checkpoint(&building.join(TABLES))
         })();
         let manifest = wire::SnapshotManifest {
@@ -148,10 +149,10 @@ impl SnapshotDirectory {
         if files.directory != target {
             let building = self.directory.join("building-kept");
             remove_if_there(&building)?;
-            std::fs::create_dir_all(building.join(TABLES))?;
+            fs::create_dir_all(building.join(TABLES))?;
             for file in &files.manifest.files {
                 let to = building.join(TABLES).join(&file.name);
-                std::fs::hard_link(files.table_path(&file.name), to)?;
+                fs::hard_link(files.table_path(&file.name), to)?;
             }
             write_durably(&building.join(MANIFEST), &files.manifest.encode_to_vec())?;
             self.publish(&building, &target)?;
@@ -169,15 +170,15 @@ impl SnapshotDirectory {
 
     fn publish(&self, building: &Path, target: &Path) -> io::Result<()> {
         remove_if_there(target)?;
-        std::fs::rename(building, target)?;
+        fs::rename(building, target)?;
         File::open(&self.directory)?.sync_all()
     }
 
     fn remove_all_but(&self, kept: &Path) -> io::Result<()> {
-        for item in std::fs::read_dir(&self.directory)? {
+        for item in fs::read_dir(&self.directory)? {
             let path = item?.path();
             if path != kept && !is_building(&path) {
-                std::fs::remove_dir_all(path)?;
+                fs::remove_dir_all(path)?;
             }
         }
         Ok(())
@@ -214,7 +215,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 /// Names, sizes and checksums of the files of a checkpoint, sorted by name.
 fn table_files(directory: &Path) -> io::Result<Vec<wire::SnapshotFile>> {
     let mut files = Vec::new();
-    for item in std::fs::read_dir(directory)? {
+    for item in fs::read_dir(directory)? {
         let item = item?;
         let name = item.file_name().to_string_lossy().into_owned();
         let (size_bytes, crc32c) = checksum(&item.path())?;
@@ -251,7 +252,7 @@ fn is_building(path: &Path) -> bool {
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
