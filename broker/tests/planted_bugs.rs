@@ -429,7 +429,8 @@ async fn stranger_believed() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let address = &cluster.configs[leader].peer_listen;
-    let mut peer = PeerClient::connect(format!("http://{address}")).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut peer = PeerClient::new(endpoint.connect_lazy());
     let vote = wire::Vote { term: 1 << 40, node_id: 99, committed: true };
     let heartbeat = wire::AppendRequest { vote: Some(vote), ..Default::default() };
     // Refused or not: it must change nothing.

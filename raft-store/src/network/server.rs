@@ -183,7 +183,10 @@ impl Peer for PeerService {
         // What was applied here is committed, so the sender holds the very same entries.
         let applied = self.member.shared.applied().position.map_or(0, |applied| applied.index);
         let oldest_offered = offer.message_first.map_or(0, |id| id.index + 1);
-        if applied >= oldest_offered && self.member.log.message_first() <= oldest_offered {
+        if applied > 0
+            && applied >= oldest_offered
+            && self.member.log.message_first() <= oldest_offered
+        {
             transfer.have_log_through = Some(applied);
         }
         let wanted = wire::SnapshotWanted {

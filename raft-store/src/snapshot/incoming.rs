@@ -4,6 +4,9 @@
 //! Once `COMPLETE` is written the snapshot will be installed, if need be by the next start: first the
 //! tables become the current snapshot, then the staged frames replace what the local log lacks.
 //! Each step can be repeated. An interrupted transfer goes on where it stopped.
+//!
+//! The sender's retention goes on meanwhile: the first frame that arrives may be a later one than was
+//! offered. What is before it is gone from the group, and so from this log.
 
 use std::io;
 use std::io::Write;
@@ -65,13 +68,7 @@ impl Incoming {
         if arrived.map(|id| (id.term, id.index)) != Some((last.term, last.index)) {
             return Ok(());
         }
-        match incoming.have_log_through {
-            Some(index) => log.truncate_after(Some(index)).await?,
-            None => {
-                let base = incoming.log_base;
-                log.clear(base.map(|id| LogPosition { term: id.term, index: id.index })).await?;
-            }
-        }
+        let mut is_prepared = false;
         let file = File::open(self.directory.join(FRAMES))?;
         let length = file.metadata()?.len();
         let mut offset = 0;
@@ -83,10 +80,18 @@ impl Incoming {
             file.read_exact_at(&mut pending[start..], offset)?;
             offset += count as u64;
             let frames = take_frames(&mut pending)?;
-            if !frames.is_empty() {
+            if let Some((first, _)) = frames.first() {
+                if !is_prepared {
+                    make_room(log, incoming.have_log_through, incoming.log_base, Some(*first))
+                        .await?;
+                    is_prepared = true;
+                }
                 // Durable before the snapshot counts as installed: the purge behind it waits.
                 log.append(frames, |_| ()).await?;
             }
+        }
+        if !is_prepared {
+            make_room(log, incoming.have_log_through, incoming.log_base, None).await?;
         }
         tracing::info!(bytes = length, "took over the messages that came with a snapshot");
         Ok(())
@@ -152,6 +157,12 @@ impl IncomingTransfer {
         out.write_all_at(&chunk.data, chunk.offset)
     }
 
+    /// Where the frames begin that this log lacks.
+    fn first_index(&self) -> u64 {
+        let before_first = self.offer.message_first.map(|id| id.index);
+        self.have_log_through.or(before_first).map_or(0, |index| index + 1)
+    }
+
     /// Appends frames, which may be cut anywhere.
     pub(crate) fn write_frames(&mut self, bytes: &Bytes) -> io::Result<()> {
         self.pending.extend_from_slice(bytes);
@@ -162,7 +173,11 @@ impl IncomingTransfer {
             }
             let raw = rest.slice(..length);
             let frame = format::decode_frame(&mut rest).map_err(io::Error::other)?;
-            if self.next_index.is_some_and(|expected| expected != frame.index) {
+            let is_next = match self.next_index {
+                Some(next) => frame.index == next,
+                None => frame.index >= self.first_index(),
+            };
+            if !is_next {
                 return Err(io::Error::other(format!("frame {} out of order", frame.index)));
             }
             self.next_index = Some(frame.index + 1);
@@ -178,8 +193,9 @@ impl IncomingTransfer {
         if self.pending.has_remaining() {
             return Err(io::Error::other("the frames end in the middle of one"));
         }
+        // A sender that gave up in the middle ends its stream, too.
         if let Some(last) = last
-            && self.next_index.is_some_and(|next| next != last.index + 1)
+            && self.next_index.unwrap_or(self.first_index()) < last.index + 1
         {
             return Err(io::Error::other("frames are missing at the end"));
         }
@@ -216,6 +232,24 @@ impl IncomingTransfer {
     }
 }
 
+/// Makes `log` end where the staged frames begin, of which `first` is the first.
+async fn make_room(
+    log: &CommitLog,
+    have_log_through: Option<u64>,
+    log_base: Option<wire::LogId>,
+    first: Option<LogPosition>,
+) -> io::Result<()> {
+    let joins = |have: &u64| first.is_none_or(|first| first.index == have + 1);
+    if let Some(index) = have_log_through.filter(joins) {
+        return log.truncate_after(Some(index)).await;
+    }
+    let base = match first {
+        Some(first) => first.index.checked_sub(1).map(|index| LogPosition { term: 0, index }),
+        None => log_base.map(|id| LogPosition { term: id.term, index: id.index }),
+    };
+    log.clear(base).await
+}
+
 /// File names come from a peer: they must not lead out of the directory.
 fn safe_name(name: &str) -> io::Result<&str> {
     let plain = !name.is_empty()
@@ -238,4 +272,83 @@ fn take_frames(pending: &mut BytesMut) -> io::Result<Vec<(LogPosition, Bytes)>> 
     }
     pending.extend_from_slice(&rest);
     Ok(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::commit_log::FlushMode;
+    use crate::commit_log::LogConfig;
+    use crate::commit_log::format::FrameKind;
+
+    fn log(directory: &Path) -> CommitLog {
+        CommitLog::open(LogConfig {
+            directory: directory.join("log"),
+            node_id: 1,
+            group_hash: 7,
+            segment_bytes: 1 << 20,
+            flush: FlushMode::Sync,
+            on_fatal: Arc::new(|error| panic!("{error}")),
+        })
+        .expect("a log")
+    }
+
+    /// A transfer of entries 6 to 10, begun in `directory`.
+    fn transfer(directory: &Path) -> IncomingTransfer {
+        let offer = wire::SnapshotOffer {
+            snapshot_id: "1-10".to_owned(),
+            last_log_id: Some(wire::LogId { term: 1, index: 10 }),
+            message_first: Some(wire::LogId { term: 0, index: 5 }),
+            ..Default::default()
+        };
+        Incoming::new(directory.join("incoming")).begin(&offer).expect("a transfer")
+    }
+
+    fn frames(indexes: std::ops::RangeInclusive<u64>) -> Bytes {
+        let frames = indexes.map(|index| format::encode_frame(1, index, FrameKind::Normal, &[7]));
+        Bytes::from(frames.collect::<Vec<_>>().concat())
+    }
+
+    #[tokio::test]
+    async fn the_senders_retention_may_go_on_during_a_transfer() {
+        for have in [None, Some(5)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let log = log(directory.path());
+            let mut transfer = transfer(directory.path());
+            transfer.have_log_through = have;
+            transfer.write_frames(&frames(8..=10)).expect("frames");
+            transfer.finish().expect("a whole transfer");
+            let incoming = Incoming::new(directory.path().join("incoming"));
+            let last = LogPosition { term: 1, index: 10 };
+            // Twice: a process may end in between.
+            for _ in 0..2 {
+                incoming.adopt_frames(&log, last).await.expect("a log");
+                assert_eq!(log.last(), Some(last));
+                assert_eq!(log.message_first(), 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_was_given_up_is_not_complete() {
+        for arrived in [None, Some(6..=9)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let mut transfer = transfer(directory.path());
+            if let Some(arrived) = arrived {
+                transfer.write_frames(&frames(arrived)).expect("frames");
+            }
+            assert!(transfer.finish().is_err());
+        }
+    }
+
+    #[test]
+    fn a_gap_between_frames_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut transfer = transfer(directory.path());
+        transfer.write_frames(&frames(6..=7)).expect("frames");
+        assert!(transfer.write_frames(&frames(9..=10)).is_err());
+    }
 }
