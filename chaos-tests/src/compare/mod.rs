@@ -100,16 +100,17 @@ pub async fn compare(options: &Options) -> anyhow::Result<(Verdict, Vec<Side>)> 
         sides.push(side(Choice::RocketMq(*setting), options).await?);
     }
     write(&options.directory, &sides)?;
-    Ok((verdict(&sides), sides))
+    let verdicts = sides.iter().map(|side| (side.choice, side.report.run.verdict));
+    Ok((verdict(verdicts), sides))
 }
 
 /// RaftMQ's; not known, if that of any run is not.
-fn verdict(sides: &[Side]) -> Verdict {
-    let of_side = |side: &Side| match (side.choice, side.report.run.verdict) {
+fn verdict(sides: impl IntoIterator<Item = (Choice, Verdict)>) -> Verdict {
+    let of_side = |(choice, verdict)| match (choice, verdict) {
         (Choice::RocketMq(_), Verdict::Fail) => Verdict::Pass,
         (_, verdict) => verdict,
     };
-    Verdict::worst(sides.iter().map(of_side))
+    Verdict::worst(sides.into_iter().map(of_side))
 }
 
 async fn side(choice: Choice, options: &Options) -> anyhow::Result<Side> {
@@ -268,6 +269,16 @@ mod tests {
         let client = client();
         let words: Vec<&str> = client.split([' ', ',']).collect();
         assert!(words[1].split('.').count() == 3 && words[1].len() >= 5, "{client}");
+    }
+
+    #[test]
+    fn what_rocketmq_loses_is_a_figure_and_what_raftmq_loses_a_failure() {
+        let both = |raftmq, rocketmq| {
+            verdict([(Choice::RaftMq, raftmq), (Choice::RocketMq(Setting::Strict), rocketmq)])
+        };
+        assert_eq!(both(Verdict::Pass, Verdict::Fail), Verdict::Pass);
+        assert_eq!(both(Verdict::Fail, Verdict::Pass), Verdict::Fail);
+        assert_eq!(both(Verdict::Pass, Verdict::Unknown), Verdict::Unknown);
     }
 
     #[test]
