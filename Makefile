@@ -3,6 +3,7 @@
 # make chaos-ci  every failure drill once; needs root for networks and power cuts
 # make selftest  show that the drills catch planted bugs
 # make compare   the same process faults for Apache RocketMQ, side by side (downloads; half an hour)
+# make sim       deterministic simulation: SEEDS=1..200
 # make bench     measure, and write the table in docs/performance.md
 # make k8s-test  install into a real Kubernetes, kill and roll it under load (needs root, K8S_LAB)
 
@@ -11,6 +12,11 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/raftmq/target
 CARGO := cargo
 
+SEEDS ?= 1..200
+# Our own code at speed; see simulation/fast.toml.
+SIM := $(CARGO) build --locked --config simulation/fast.toml -p raftmq-simulation --features simulated
+
+.PHONY: sim sim-quick sim-selftest
 .PHONY: run test setup check unit clients chaos chaos-ci selftest compare manifests bench k8s-test dashboards
 
 setup:
@@ -62,6 +68,23 @@ compare: setup
 	rm -rf $(CARGO_TARGET_DIR)/chaos/compare
 	$(CARGO_TARGET_DIR)/release/chaos --runs $(CARGO_TARGET_DIR)/chaos/compare compare \
 		--against rocketmq --against rocketmq-defaults --seed $(or $(SEED),1)
+
+# Whole groups in virtual time under seeded faults: the first seed that fails, and where its trace is.
+sim: setup
+	$(SIM)
+	$(CARGO_TARGET_DIR)/debug/sim run --seeds $(SEEDS) --directory $(CARGO_TARGET_DIR)/sim-runs
+
+# Seeds run twice, seeds that once failed, and more for the rest of a minute.
+sim-quick: setup
+	$(SIM)
+	$(CARGO_TARGET_DIR)/debug/sim --directory $(CARGO_TARGET_DIR)/sim-runs twice --seeds 1..3
+	$(CARGO_TARGET_DIR)/debug/sim --directory $(CARGO_TARGET_DIR)/sim-runs run --budget-s 40 \
+		--seeds $$(sed -n 's/^\([0-9][0-9]*\).*/\1/p' simulation/seeds.txt | paste -sd,),1..60
+
+# The first seed that finds each planted bug.
+sim-selftest: setup
+	$(SIM)
+	$(CARGO_TARGET_DIR)/debug/sim --directory $(CARGO_TARGET_DIR)/sim-runs selftest
 
 manifests:
 	deploy/check.sh

@@ -1,6 +1,8 @@
 //! Carries committed entries to the broker's [`Apply`] and their changes into the tables.
 //!
-//! Invariants: entries are applied in log order, once; what an entry changed becomes visible together
+//! Invariants: entries are applied in log order, once, and not before they are on this node's own disk:
+//! committed is what a majority has, but tables that are ahead of the log after a crash would have lost
+//! what they point to; what an entry changed becomes visible together
 //! with its position; replies go out after the write.
 //!
 //! Not here: what commands mean (`broker`), moving snapshots between nodes (`snapshot`).
@@ -21,6 +23,7 @@ use openraft::storage::RaftStateMachine;
 use parking_lot::RwLock;
 
 use crate::apply::Apply;
+use crate::commit_log::CommitLog;
 use crate::commit_log::LogPosition;
 use crate::planted::Bug;
 use crate::planted::planted;
@@ -82,6 +85,7 @@ pub struct StateMachine {
     directory: PathBuf,
     membership: StoredMembership,
     snapshots: SnapshotDirectory,
+    log: Option<CommitLog>,
 }
 
 impl StateMachine {
@@ -97,7 +101,12 @@ impl StateMachine {
     ) -> io::Result<Self> {
         let membership = shared.store.membership()?;
         machine.load(&shared.store);
-        Ok(Self { shared, machine, directory, membership, snapshots })
+        Ok(Self { shared, machine, directory, membership, snapshots, log: None })
+    }
+
+    /// Applies no entry before it is on this node's disk in `log`.
+    pub fn behind(self, log: CommitLog) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Applies entries that came together, then wakes whoever waits for them.
@@ -170,6 +179,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
             let entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            if let (Some(log), Some((last, _))) = (&self.log, entries.last()) {
+                log.until_done(last.log_id.index).await;
+            }
             self.apply_chunk(entries)?;
         }
         Ok(())

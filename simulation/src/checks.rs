@@ -35,8 +35,8 @@ struct Known {
     stored: BTreeMap<String, u64>,
     /// By term.
     leaders: BTreeMap<u64, u64>,
-    /// How often tables were loaded: at starts, and after snapshots were installed.
-    loads: u64,
+    /// Snapshots that were installed.
+    installed: u64,
     /// By node: what its present incarnation said last.
     seen: BTreeMap<u64, Seen>,
 }
@@ -71,7 +71,7 @@ impl Checks {
 
     /// Lets `machine` be watched as it applies.
     pub fn watch(self: &Arc<Self>, process: &Process, machine: Box<dyn Apply>) -> Box<dyn Apply> {
-        Box::new(Watched { checks: self.clone(), process: process.clone(), machine })
+        Box::new(Watched { checks: self.clone(), process: process.clone(), machine, loaded: false })
     }
 
     /// Index of the entry in which the message was first stored, if it is committed.
@@ -89,9 +89,9 @@ impl Checks {
         self.known.lock().leaders.len()
     }
 
-    /// How often tables were loaded: at starts, and after snapshots were installed.
-    pub fn loads(&self) -> u64 {
-        self.known.lock().loads
+    /// Snapshots that were installed.
+    pub fn installed(&self) -> u64 {
+        self.known.lock().installed
     }
 
     fn applied(&self, process: &Process, position: LogPosition, body: &Bytes, state: u64) {
@@ -200,6 +200,7 @@ struct Watched {
     checks: Arc<Checks>,
     process: Process,
     machine: Box<dyn Apply>,
+    loaded: bool,
 }
 
 impl Apply for Watched {
@@ -223,7 +224,10 @@ impl Apply for Watched {
     }
 
     fn load(&mut self, store: &StateStore) {
-        self.checks.known.lock().loads += 1;
+        // Tables are loaded at a start, and again when a snapshot has replaced them.
+        if std::mem::replace(&mut self.loaded, true) {
+            self.checks.known.lock().installed += 1;
+        }
         self.machine.load(store);
     }
 

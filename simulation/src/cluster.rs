@@ -12,6 +12,7 @@ use raftmq_broker::simulation::SimulatedBroker;
 use raftmq_raft_store::commit_log::VoteRecord;
 use raftmq_raft_store::world::Disk;
 use raftmq_raft_store::world::Process;
+use raftmq_raft_store::world::disk::FAILED_FLUSH;
 use raftmq_raft_store::world::draw;
 use raftmq_raft_store::world::net;
 use raftmq_raft_store::world::trace;
@@ -183,6 +184,10 @@ impl Cluster {
         let damaged = left.as_ref().is_some_and(|left| left.damaged);
         let broker = match started {
             Ok(broker) => broker,
+            Err(error) if error.to_string().contains(FAILED_FLUSH) => {
+                self.kill(node_id, Death::default(), "its disk fails as it starts");
+                return;
+            }
             Err(error) => {
                 if !damaged {
                     trace::violation(format_args!("node {node_id} refuses to start: {error}"));
@@ -202,8 +207,14 @@ impl Cluster {
         let broker = Arc::new(broker);
         self.slot(node_id).broker = Some(broker.clone());
         tokio::spawn(process.run(watch(self.clone(), process.clone(), broker.clone())));
+        let ending = process.clone();
         tokio::spawn(process.run(async move {
             let why = broker.group().failed().await;
+            // The product's process ends then, as it must when its disk does not do its part.
+            if why.contains(FAILED_FLUSH) {
+                ending.kill(&format!("its Raft has ended: {why}"));
+                return;
+            }
             trace::violation(format_args!("Raft of node {node_id} ends by itself: {why}"));
         }));
     }

@@ -132,10 +132,7 @@ async fn simulate(seed: u64) -> Report {
         entries: cluster.checks.committed_count() as u64,
         leaders: cluster.checks.leader_count() as u64,
         restarts: cluster.ids().map(incarnations).sum(),
-        snapshots_installed: cluster
-            .checks
-            .loads()
-            .saturating_sub(cluster.ids().map(|node_id| incarnations(node_id) + 1).sum::<u64>()),
+        snapshots_installed: cluster.checks.installed(),
         disk_changes: cluster.ids().map(|node_id| cluster.disk(node_id).changes()).sum(),
     }
 }

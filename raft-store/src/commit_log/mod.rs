@@ -37,6 +37,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use self::format::Frame;
 use self::meta::Meta;
@@ -163,6 +164,8 @@ pub struct CommitLog {
     operations: world::task::Sender<Operation>,
     unflushed: Arc<Semaphore>,
     oldest_unflushed: Arc<Mutex<VecDeque<Instant>>>,
+    /// Index behind the last entry whose append is done.
+    done_next: Arc<watch::Sender<u64>>,
 }
 
 /// What readers and the writer share.
@@ -218,6 +221,7 @@ impl CommitLog {
             operations,
             unflushed: Arc::new(Semaphore::new(UNFLUSHED_BYTES_MAX / PERMIT_BYTES)),
             oldest_unflushed: Arc::default(),
+            done_next: Arc::new(watch::Sender::new(last.map_or(0, |last| last.index + 1))),
         })
     }
 
@@ -252,6 +256,14 @@ impl CommitLog {
     /// How long the oldest append has been waiting for its flush. Zero when none waits.
     pub fn oldest_unflushed(&self) -> Duration {
         self.oldest_unflushed.lock().front().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// Waits until the entry at `index` is on this node's disk, as `done` of its append tells.
+    pub async fn until_done(&self, index: u64) {
+        if *self.done_next.borrow() <= index {
+            // The sender lives as long as this handle.
+            let _ = self.done_next.subscribe().wait_for(|next| *next > index).await;
+        }
     }
 
     /// Closed segments, oldest first: first index, index behind the last, bytes, when it was closed.
@@ -313,10 +325,15 @@ impl CommitLog {
         }
         self.oldest_unflushed.lock().push_back(Instant::now());
         let oldest = self.oldest_unflushed.clone();
+        let done_next = self.done_next.clone();
+        let next = frames.last().map(|(position, _)| position.index + 1);
         let frames = frames.into_iter().map(|(position, frame)| (position.index, frame)).collect();
         let done = move |result| {
             oldest.lock().pop_front();
             drop(permit);
+            if let (Some(next), Ok(())) = (next, &result) {
+                done_next.send_replace(next);
+            }
             done(result);
         };
         self.submit(Operation::Append { frames, done: Box::new(done) })
@@ -344,7 +361,10 @@ impl CommitLog {
             }
             view.last = term_of_last.or(view.meta.purged);
         }
-        self.perform(|done| Operation::Truncate { from_index, done }).await
+        self.perform(|done| Operation::Truncate { from_index, done }).await?;
+        // Appends before this are done, and none after it has begun.
+        self.done_next.send_replace(from_index);
+        Ok(())
     }
 
     /// Notes that Raft no longer needs entries up to `position` (inclusive). Bytes stay.
@@ -372,7 +392,9 @@ impl CommitLog {
             view.tail_bytes = 0;
             view.last = last;
         }
-        self.perform(|done| Operation::Clear { done }).await
+        self.perform(|done| Operation::Clear { done }).await?;
+        self.done_next.send_replace(last.map_or(0, |last| last.index + 1));
+        Ok(())
     }
 
     /// Deletes closed segments that end before `index` (exclusive).

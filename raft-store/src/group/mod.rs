@@ -98,6 +98,19 @@ pub enum StartError {
     /// The tables, a snapshot or a socket.
     #[error("could not start node: {0}")]
     Io(#[from] io::Error),
+    /// The log lost entries that the tables have.
+    #[error(
+        "the commit log ends before index {next}, and the tables point to entries up to {applied}: \
+         what was flushed is gone. Nothing was changed. If the other nodes of the group are healthy, \
+         move this node's data directory away and start it again: it rejoins as a learner and copies \
+         everything"
+    )]
+    LogBehindTables {
+        /// Index behind the last entry of the log.
+        next: u64,
+        /// Last applied index.
+        applied: u64,
+    },
     /// Raft refused its configuration or its stored state.
     #[error("raft could not start: {0}")]
     Raft(String),
@@ -173,9 +186,11 @@ impl RaftGroup {
 
         let tables = config.directory.join("state");
         let shared = Arc::new(Shared::open(&tables)?);
+        check_positions(&log, &shared)?;
         let fresh = log.last().is_none() && log.vote().is_none();
         let state_machine =
-            StateMachine::new(shared.clone(), machine(shared.clone()), tables, snapshots)?;
+            StateMachine::new(shared.clone(), machine(shared.clone()), tables, snapshots)?
+                .behind(log.clone());
         let log_store = LogStore::new(log.clone(), incoming.clone());
 
         let threads = Threads::new("raft", RAFT_THREADS)?;
@@ -487,6 +502,18 @@ impl Member {
     pub(crate) fn own_peer_address(&self) -> String {
         let own = self.config.members.iter().find(|(id, _)| *id == self.config.node_id);
         own.map_or_else(String::new, |(_, address)| address.clone())
+    }
+}
+
+/// Refuses tables that are ahead of the log: Raft would take the log for one that a snapshot replaced,
+/// and drop all of it, with the messages in it.
+fn check_positions(log: &CommitLog, shared: &Shared) -> Result<(), StartError> {
+    let next = log.last().map_or(0, |last| last.index + 1);
+    match shared.applied().position {
+        Some(applied) if applied.index >= next => {
+            Err(StartError::LogBehindTables { next, applied: applied.index })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -26,6 +26,8 @@ use crate::commit_log::VoteRecord;
 use crate::commit_log::format;
 use crate::commit_log::segment;
 
+/// What a failed flush says.
+pub const FAILED_FLUSH: &str = "simulated failure of a flush";
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
@@ -290,6 +292,7 @@ impl Disk {
 
     pub(super) fn put(&self, process: &Process, path: &Path, node: Node) -> io::Result<()> {
         self.change(process)?;
+        trace::note(format_args!("{process:?} makes {}", path.display()));
         let (directory, name) = self.parent(path)?;
         self.set(vec![Change { directory, name, to: Some(node) }]);
         Ok(())
@@ -297,6 +300,7 @@ impl Disk {
 
     pub(super) fn remove(&self, process: &Process, path: &Path) -> io::Result<()> {
         self.change(process)?;
+        trace::note(format_args!("{process:?} removes {}", path.display()));
         self.find(path)?;
         let (directory, name) = self.parent(path)?;
         self.set(vec![Change { directory, name, to: None }]);
@@ -305,6 +309,7 @@ impl Disk {
 
     pub(super) fn rename(&self, process: &Process, from: &Path, to: &Path) -> io::Result<()> {
         self.change(process)?;
+        trace::note(format_args!("{process:?} renames {} to {}", from.display(), to.display()));
         let node = self.find(from)?;
         let (old, old_name) = self.parent(from)?;
         let (new, new_name) = self.parent(to)?;
@@ -365,7 +370,7 @@ impl Disk {
                     // As the kernel does: the pages count as clean from here on.
                     file.dirty.clear();
                     trace::note(format_args!("{process:?} has a failed flush"));
-                    return Err(io::Error::other("simulated failure of a flush"));
+                    return Err(io::Error::other(FAILED_FLUSH));
                 }
                 file.flush();
             }
