@@ -36,9 +36,14 @@ impl Handle {
         tokio::spawn(self.0.run(future))
     }
 
-    /// There is one runtime.
-    pub fn enter(&self) {}
+    /// There is one runtime, which is entered already.
+    pub fn enter(&self) -> Entered {
+        Entered
+    }
 }
+
+/// What the real one gives.
+pub struct Entered;
 
 pub(crate) fn spawn_blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
