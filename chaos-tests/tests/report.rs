@@ -332,7 +332,9 @@ fn two_runs_on_one_scale() {
     let (left, right) = (Report::new(&left, &left_events), Report::new(&right, &right_events));
     let comparison = html::Comparison {
         head: vec!["fault".to_owned(), "cluster".to_owned(), "max ms".to_owned()],
-        rows: vec![vec!["kill".to_owned(), "one & only".to_owned(), "12345".to_owned()]],
+        rows: [("kill", "one & only"), ("kill", "other"), ("pause", "other")]
+            .map(|(fault, cluster)| vec![fault.to_owned(), cluster.to_owned(), "12345".to_owned()])
+            .into(),
         notes: vec!["one machine".to_owned()],
     };
     let runs: [(&Report, &[_]); 2] = [(&left, &left_events), (&right, &right_events)];
@@ -345,6 +347,8 @@ fn two_runs_on_one_scale() {
         page.contains("<td>one &amp; only</td>") && page.contains("<td class=\"n\">12345</td>")
     );
     assert!(page.contains("one machine"));
+    // Each fault is set apart from the one before.
+    assert_eq!(page.matches("<tr class=\"first\">").count(), 2);
     assert!(!page.contains("http:") && !page.contains("https:"));
 }
 

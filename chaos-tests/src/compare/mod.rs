@@ -17,7 +17,7 @@ pub mod story;
 pub mod subject;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use self::table::Row;
 use crate::check::{self, Checker, Expectations, Verdict};
 use crate::cluster::{self, Size, now_ms};
 use crate::drill::{given_up, subject as raftmq_version, windows};
-use crate::history::{self, Event};
+use crate::history::{self, Action, Event};
 use crate::paths;
 use crate::report::html::{self, Comparison};
 use crate::report::{Report, Run, SCHEMA_VERSION, json};
@@ -119,8 +119,11 @@ async fn side(choice: Choice, options: &Options) -> anyhow::Result<Side> {
         std::fs::create_dir_all(&directory)?;
         make(choice, options, &directory).await?;
     }
-    let report = Report::read(&directory)?;
+    let mut run = Report::read(&directory)?.run;
     let events = history::read(&directory.join("history.jsonl"))?;
+    // An earlier run is judged as one of today.
+    judge(choice, &mut run, &events);
+    let report = crate::report::write(&directory, &run, &events)?;
     let rows = table::rows(&events);
     Ok(Side { choice, report, events, rows })
 }
@@ -152,9 +155,7 @@ async fn make(choice: Choice, options: &Options, directory: &Path) -> anyhow::Re
     };
     facts.insert("load average at the end".to_owned(), load_average());
     let Outcome { events, given_up: error } = outcome;
-    let mut findings = check::all(&events, &expectations(choice, faults.len()));
-    findings.extend(error.as_ref().map(given_up));
-    let run = Run {
+    let mut run = Run {
         schema_version: SCHEMA_VERSION,
         drill: "compare".to_owned(),
         seed: options.seed,
@@ -167,15 +168,35 @@ async fn make(choice: Choice, options: &Options, directory: &Path) -> anyhow::Re
             Choice::RaftMq => "sync".to_owned(),
             Choice::RocketMq(setting) => setting.flush().to_owned(),
         },
-        verdict: Verdict::worst(findings.iter().map(|finding| finding.verdict)),
+        verdict: Verdict::Unknown,
         faults: windows(&events),
-        findings,
+        findings: error.as_ref().map(given_up).into_iter().collect(),
         command: format!("chaos compare --seed {} --rounds {}", options.seed, options.rounds),
         facts,
     };
+    judge(choice, &mut run, &events);
     history::write(&directory.join("history.jsonl"), &events)?;
     // Last: with it the run is complete.
     crate::report::write(directory, &run, &events).map(drop)
+}
+
+/// Judges a run. That it was given up was found when it was made, and stays.
+fn judge(choice: Choice, run: &mut Run, events: &[Event]) {
+    let checkers = Checker::ALL.map(Checker::as_str);
+    run.findings.retain(|finding| !checkers.contains(&finding.checker.as_str()));
+    let mut expect = expectations(choice, run.faults.len());
+    expect.replicas = match choice {
+        Choice::RaftMq => (1..=run.brokers).map(|number| format!("broker-{number}")).collect(),
+        Choice::RocketMq(_) => readers(events),
+    };
+    run.findings.extend(check::all(events, &expect));
+    run.verdict = Verdict::worst(run.findings.iter().map(|finding| finding.verdict));
+}
+
+/// Who was read at the end: of RocketMQ whoever was master then.
+fn readers(events: &[Event]) -> BTreeSet<String> {
+    let stored = events.iter().filter(|event| matches!(event.action, Action::Stored { .. }));
+    stored.filter_map(|event| event.node.clone()).collect()
 }
 
 /// What is demanded. The driver can not tell when a delivery was made invisible, so what was
