@@ -26,6 +26,7 @@ use tonic::transport::Server;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::config::Tls;
+use crate::end::end_process;
 use crate::node::Node;
 use crate::proposer::Proposer;
 use crate::receive::Lanes;
@@ -94,8 +95,7 @@ impl Broker {
         let stop = CancellationToken::new();
         let on_fatal: FatalHandler = Arc::new(|error| {
             // The page cache can not be trusted after this; the others go on without this node.
-            tracing::error!(%error, "the commit log could not be written: ending the process");
-            std::process::exit(70);
+            end_process(&format!("the commit log could not be written: {error}"));
         });
         let machine = |applier| Box::new(applier) as Box<dyn Apply>;
         let (node, group) = assemble(config.clone(), on_fatal, machine, stop.clone()).await?;

@@ -25,6 +25,7 @@ use raftmq_broker::state::CommandReply;
 use raftmq_broker::state::Granted;
 use raftmq_broker::state::Rejection;
 use raftmq_broker::state::Sent;
+use raftmq_proto::checksum::Checksummed as _;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_client::PeerClient;
 use raftmq_proto::v2;
@@ -434,14 +435,15 @@ async fn stranger_believed() {
     let vote = wire::Vote { term: 1 << 40, node_id: 99, committed: true };
     let heartbeat = wire::AppendRequest { vote: Some(vote), ..Default::default() };
     // Refused or not: it must change nothing.
-    let _answer = peer.append_one(heartbeat).await;
+    let _answer = peer.append_one(heartbeat.sealed()).await;
     let request = wire::VoteRequest {
         vote: Some(wire::Vote { committed: false, ..vote }),
         last_log_id: Some(wire::LogId { term: u64::MAX, index: u64::MAX }),
         leadership_transfer: true,
         pre_vote: false,
+        crc32c: 0,
     };
-    let _answer = peer.vote(request).await;
+    let _answer = peer.vote(request.sealed()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let term = peer.node_status(wire::NodeStatusRequest {}).await.unwrap().into_inner().term;
     assert!(term < 1 << 40, "the group is in term {term}");

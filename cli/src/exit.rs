@@ -18,7 +18,7 @@ Exit codes:
   3  not found: a topic, a consumer group, or no message within the waiting time
   4  not available: no server could be reached, or it could not serve now; try again
   5  exists already
- 70  a broker could not write its commit log and must not go on (servers only)";
+ 70  a broker can not trust its log or its state and must not go on (servers only)";
 
 /// An exit code other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //!
 //! Not here: I/O, consensus, storage, any decision.
 
+pub mod checksum;
 pub mod names;
 pub mod route;
 

@@ -48,7 +48,6 @@ pub async fn run(args: BrokerArgs) -> Result<(), Failure> {
             broker.shutdown().await;
             Ok(())
         }
-        // The rest of the group goes on; whoever supervises this process starts it again.
-        error = broker.failed() => Err(Failure::failed(format!("{name} ended: {error}"))),
+        error = broker.failed() => raftmq_broker::end_process(&format!("{name} ended: {error}")),
     }
 }

@@ -90,7 +90,7 @@ async fn serve(args: &DevArgs, brokers: &[Broker]) -> Result<(), Failure> {
     tokio::select! {
         greeted = greeted => greeted,
         (error, index, _) = failed => {
-            Err(Failure::failed(format!("node {} ended: {error}", index + 1)))
+            raftmq_broker::end_process(&format!("node {} ended: {error}", index + 1))
         }
     }
 }

@@ -40,6 +40,7 @@ use openraft::raft::TransferLeaderRequest;
 use openraft::raft::TransferLeaderResponse;
 use openraft::raft::VoteRequest;
 use openraft::raft::VoteResponse;
+use raftmq_proto::checksum::Checksummed;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::peer_client::PeerClient;
 use tonic::service::interceptor::InterceptedService;
@@ -217,11 +218,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut message = tonic::Request::new(wire::TransferLeaderRequest {
+        let message = wire::TransferLeaderRequest {
             from_leader: Some(types::vote_to_wire(request.from_leader())),
             to_node_id: *request.to_node_id(),
             last_log_id: request.last_log_id().map(types::log_id_to_wire),
-        });
+            crc32c: 0,
+        };
+        let mut message = tonic::Request::new(message.sealed());
         message.set_timeout(option.hard_ttl());
         let response = self.client.transfer_leader(message).await.map_err(rpc_error)?.into_inner();
         if response.refusal.is_empty() {
@@ -241,14 +244,17 @@ impl Connection {
         pre_vote: bool,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut request = tonic::Request::new(wire::VoteRequest {
+        let message = wire::VoteRequest {
             vote: Some(types::vote_to_wire(&rpc.vote)),
             last_log_id: rpc.last_log_id.as_ref().map(types::log_id_to_wire),
             leadership_transfer: rpc.leadership_transfer,
             pre_vote,
-        });
+            crc32c: 0,
+        };
+        let mut request = tonic::Request::new(message.sealed());
         request.set_timeout(option.hard_ttl());
         let response = self.client.vote(request).await.map_err(rpc_error)?.into_inner();
+        let response = verified(response)?;
         let vote = types::vote_from_wire(response.vote.unwrap_or_default());
         let last_log_id = response.last_log_id.map(types::log_id_from_wire);
         Ok(VoteResponse::new(vote, last_log_id, response.granted))
@@ -339,14 +345,21 @@ pub(crate) fn append_to_wire(rpc: AppendEntriesRequest<TypeConfig>) -> wire::App
         prev_log_id: rpc.prev_log_id.as_ref().map(types::log_id_to_wire),
         leader_commit: rpc.leader_commit.as_ref().map(types::log_id_to_wire),
         frames: bytes.freeze(),
+        crc32c: 0,
     }
+    .sealed()
+}
+
+/// A damaged answer is none.
+fn verified<M: Checksummed>(answer: M) -> Result<M, RPCError<TypeConfig>> {
+    answer.verified().map_err(|damaged| unreachable(&damaged.to_string()))
 }
 
 fn append_result(
     response: wire::AppendResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
     use wire::append_response::Result as Answer;
-    Ok(match response.result {
+    Ok(match verified(response)?.result {
         Some(Answer::Flushed(flushed)) => Ok(flushed.log_id.map(types::log_id_from_wire)),
         Some(Answer::Conflict(id)) => Err(StreamAppendError::Conflict(types::log_id_from_wire(id))),
         Some(Answer::HigherVote(vote)) => {

@@ -15,6 +15,7 @@ use openraft::raft::StreamAppendError;
 use openraft::raft::StreamAppendResult;
 use openraft::raft::TransferLeaderRequest;
 use openraft::raft::VoteRequest;
+use raftmq_proto::checksum::Checksummed;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::append_response::Result as Answer;
 use raftmq_proto::raftmq::peer_server::Peer;
@@ -130,7 +131,7 @@ impl Peer for PeerService {
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
         self.admitted(&request)?;
-        let message = request.into_inner();
+        let message = verified(request.into_inner())?;
         let vote = believable(&self.member, message.vote)?;
         let mut last_log_id = message.last_log_id.map(types::log_id_from_wire);
         if planted(Bug::VoteForShorterLog) {
@@ -144,11 +145,13 @@ impl Peer for PeerService {
             self.member.raft.vote(request).await
         };
         let response = response.map_err(internal)?;
-        Ok(Response::new(wire::VoteResponse {
+        let answer = wire::VoteResponse {
             vote: Some(types::vote_to_wire(&response.vote)),
             granted: response.vote_granted,
             last_log_id: response.last_log_id.as_ref().map(types::log_id_to_wire),
-        }))
+            ..Default::default()
+        };
+        Ok(Response::new(answer.sealed()))
     }
 
     async fn transfer_leader(
@@ -156,7 +159,7 @@ impl Peer for PeerService {
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         self.admitted(&request)?;
-        let message = request.into_inner();
+        let message = verified(request.into_inner())?;
         let request = TransferLeaderRequest::<TypeConfig>::new(
             believable(&self.member, message.from_leader)?,
             message.to_node_id,
@@ -172,7 +175,7 @@ impl Peer for PeerService {
         request: Request<wire::SnapshotOffer>,
     ) -> Result<Response<wire::SnapshotWanted>, Status> {
         self.admitted(&request)?;
-        let offer = request.into_inner();
+        let offer = verified(request.into_inner())?;
         let current = self.member.log.vote().map(types::from_vote_record);
         let offered = believable(&self.member, offer.vote)?;
         if let Some(current) = current.filter(|current| *current > offered) {
@@ -279,10 +282,15 @@ fn believable(member: &Member, vote: Option<wire::Vote>) -> Result<types::Vote, 
     Ok(types::vote_from_wire(vote))
 }
 
+fn verified<M: Checksummed>(message: M) -> Result<M, Status> {
+    message.verified().map_err(|damaged| Status::data_loss(damaged.to_string()))
+}
+
 fn append_from_wire(
     member: &Member,
     message: wire::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    let message = verified(message)?;
     Ok(AppendEntriesRequest {
         vote: believable(member, message.vote)?,
         prev_log_id: message.prev_log_id.map(types::log_id_from_wire),
@@ -310,7 +318,7 @@ fn append_answer(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse
         Err(StreamAppendError::Conflict(id)) => Answer::Conflict(types::log_id_to_wire(&id)),
         Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(types::vote_to_wire(&vote)),
     };
-    wire::AppendResponse { result: Some(answer) }
+    wire::AppendResponse { result: Some(answer), crc32c: 0 }.sealed()
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {

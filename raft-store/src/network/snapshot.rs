@@ -8,6 +8,7 @@ use openraft::errors::NetworkError;
 use openraft::errors::StreamingError;
 use openraft::raft::SnapshotResponse;
 use prost::Message;
+use raftmq_proto::checksum::Checksummed as _;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::snapshot_chunk::Part;
 use tokio::sync::mpsc;
@@ -48,7 +49,9 @@ pub(super) async fn send(
         files: manifest.files.clone(),
         // The position before the first readable entry; what is staged continues it.
         message_first: message_first.checked_sub(1).map(|index| wire::LogId { term: 0, index }),
-    };
+        crc32c: 0,
+    }
+    .sealed();
     let snapshot_id = offer.snapshot_id.clone();
     let wanted = client.offer_snapshot(offer).await.map_err(streaming_error)?.into_inner();
     if let Some(higher) = wanted.higher_vote {

@@ -3,6 +3,7 @@
 
 use prost::Message as _;
 use prost_types::Duration;
+use raftmq_proto::checksum::Checksummed as _;
 use raftmq_proto::{raftmq as wire, v2};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -138,7 +139,7 @@ fn of_a_peer(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 ..Default::default()
             };
             let path = ["/raftmq.v1.Peer/AppendOne", "/raftmq.v1.Peer/Append"];
-            (path.choose(random).copied().unwrap_or(path[0]), request.encode_to_vec())
+            (path.choose(random).copied().unwrap_or(path[0]), request.sealed().encode_to_vec())
         }
         2 => {
             let request = wire::VoteRequest {
@@ -146,16 +147,18 @@ fn of_a_peer(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 last_log_id: log_id(random),
                 leadership_transfer: random.random(),
                 pre_vote: random.random(),
+                ..Default::default()
             };
-            ("/raftmq.v1.Peer/Vote", request.encode_to_vec())
+            ("/raftmq.v1.Peer/Vote", request.sealed().encode_to_vec())
         }
         3 => {
             let request = wire::TransferLeaderRequest {
                 from_leader: vote,
                 to_node_id: random.random_range(1..4),
                 last_log_id: log_id(random),
+                ..Default::default()
             };
-            ("/raftmq.v1.Peer/TransferLeader", request.encode_to_vec())
+            ("/raftmq.v1.Peer/TransferLeader", request.sealed().encode_to_vec())
         }
         4 => {
             let file = wire::SnapshotFile {
@@ -170,7 +173,7 @@ fn of_a_peer(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 files: vec![file; random.random_range(0..5)],
                 ..Default::default()
             };
-            ("/raftmq.v1.Peer/OfferSnapshot", request.encode_to_vec())
+            ("/raftmq.v1.Peer/OfferSnapshot", request.sealed().encode_to_vec())
         }
         _ => {
             let request = wire::JoinRequest {
