@@ -93,7 +93,7 @@ dashboards: setup
 	$(CARGO) build --locked -p raftmq
 	grafana/check.sh
 
-test: check unit manifests clients chaos dashboards
+test: check unit manifests clients chaos sim-quick dashboards
 
 bench: setup
 	$(CARGO) build --release --locked -p raftmq

@@ -221,6 +221,7 @@ impl Newcomer {
         };
         let open = metrics.open(match transport {
             Transport::Plain(_) => "plaintext",
+            Transport::Checked(_) => "checked",
             Transport::Tls(_) => "tls",
         });
         let connection = Connection::new(transport, peer, local, connection, open);

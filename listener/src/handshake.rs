@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::checked::Checked;
+use crate::checked::GREETING;
 use crate::connection::PREFACE;
 use crate::connection::Transport;
 
@@ -45,6 +47,11 @@ pub(crate) async fn handshake(
     if tcp.peek(&mut first).await.map_err(HandshakeError::Io)? == 0 {
         return Err(HandshakeError::Silent);
     }
+    if first == GREETING[..1] {
+        let mut stream = greeted(tcp).await?;
+        expect_preface(&mut stream).await?;
+        return Ok(Transport::Checked(Box::new(stream)));
+    }
     if first != [TLS_HANDSHAKE] {
         let mut tcp = tcp;
         expect_preface(&mut tcp).await?;
@@ -54,6 +61,16 @@ pub(crate) async fn handshake(
     let mut stream = acceptor.accept(tcp).await.map_err(HandshakeError::Tls)?;
     expect_preface(&mut stream).await?;
     Ok(Transport::Tls(Box::new(stream)))
+}
+
+/// Another node, which relays.
+async fn greeted(mut tcp: TcpStream) -> Result<Checked<TcpStream>, HandshakeError> {
+    let mut greeting = [0; GREETING.len()];
+    tcp.read_exact(&mut greeting).await.map_err(HandshakeError::Io)?;
+    match greeting == *GREETING {
+        true => Ok(Checked::new(tcp)),
+        false => Err(HandshakeError::NotHttp2),
+    }
 }
 
 async fn expect_preface(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), HandshakeError> {

@@ -2,7 +2,7 @@
 //!
 //! Official RocketMQ clients disagree about TLS: Java and Go use it unless told otherwise, Node and
 //! Rust do not. So the server looks at the first byte a client sends (22 opens a TLS handshake) and
-//! treats the connection accordingly.
+//! treats the connection accordingly. A node that relays greets as [`checked`] says.
 //!
 //! ```text
 //! bind -> accept loop -> one task a connection: TLS? HTTP/2 preface? -> Incoming -> tonic
@@ -17,6 +17,7 @@
 //! certificates (a restart hands leadership over and costs clients one reconnect).
 
 mod accept;
+pub mod checked;
 mod connection;
 mod handshake;
 mod metrics;

@@ -197,7 +197,9 @@ impl LeaderRouter {
                 .keep_alive_timeout(Duration::from_secs(2))
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20);
-            let made = (0..CHANNELS).map(|_| net::connect_lazy(&endpoint)).collect();
+            let made = (0..CHANNELS)
+                .map(|_| net::connect_lazy_by(&endpoint, raftmq_listener::checked::connect))
+                .collect();
             channels.insert(address.to_owned(), Channels { made, next: 0 });
         }
         let channels = channels.get_mut(address)?;

@@ -258,8 +258,10 @@ impl Fault for StarvedDescriptors {
                 [cluster.client_addresses(), cluster.peer_addresses(), cluster.admin_addresses()];
             for address in ports.iter().map(|addresses| &addresses[self.broker]) {
                 for _ in 0..KNOCKS {
-                    // The kernel takes it; the process can not.
-                    self.knocking.push(TcpStream::connect(address).await?);
+                    // The kernel takes it, the process can not; or it has ended by now, which is
+                    // judged at the end.
+                    let Ok(connection) = TcpStream::connect(address).await else { break };
+                    self.knocking.push(connection);
                 }
             }
             Ok(())

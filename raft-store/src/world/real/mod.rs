@@ -150,6 +150,20 @@ pub mod net {
         endpoint.connect_lazy()
     }
 
+    /// The same over connections that `connect` makes, of a `host:port`.
+    pub fn connect_lazy_by<S, F>(endpoint: &Endpoint, connect: fn(String) -> F) -> Channel
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let connector = tower::service_fn(move |uri: http::Uri| {
+            let address = uri.authority().map_or_else(String::new, ToString::to_string);
+            let connecting = connect(address);
+            async move { connecting.await.map(hyper_util::rt::TokioIo::new) }
+        });
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
     /// The connections that arrive at `listener`, without end.
     pub(crate) fn incoming(
         listener: Listener,
