@@ -226,3 +226,26 @@ async fn a_truncation_does_not_disturb_readers_of_what_stays() {
         reader.join().unwrap();
     }
 }
+
+/// A power cut or a failed flush while a segment is made leaves a file of the right length with
+/// nothing in it; a header that is damaged later stands before frames.
+#[tokio::test]
+async fn a_segment_that_was_being_made_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = CommitLog::open(config(directory.path())).unwrap();
+    append(&log, 0..10).await;
+    drop(log);
+    let last = segments(directory.path()).pop().unwrap();
+    let unborn = directory.path().join(format!("{:020}.log", 10));
+    std::fs::write(&unborn, [0; 64]).unwrap();
+    let log = CommitLog::open(config(directory.path())).unwrap();
+    assert_holds(&log, 0..10);
+    assert!(!unborn.exists());
+    drop(log);
+
+    let mut bytes = std::fs::read(&last).unwrap();
+    bytes[..8].fill(0);
+    std::fs::write(&last, bytes).unwrap();
+    let refused = CommitLog::open(config(directory.path()));
+    assert!(matches!(refused, Err(OpenError::Corrupt { offset: 0, .. })));
+}

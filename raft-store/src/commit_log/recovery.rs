@@ -59,11 +59,7 @@ pub(super) fn open_segments(
     for (number, (first_index, path)) in paths.into_iter().enumerate() {
         let is_last = number + 1 == count;
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        if is_last
-            && file.metadata()?.len() < SEGMENT_HEADER_BYTES
-            && !synced.reaches(first_index, 0)
-        {
-            // Created, but not a single frame was acknowledged from it.
+        if is_last && !synced.reaches(first_index, 0) && is_unborn(&file)? {
             drop(file);
             fs::remove_file(&path)?;
             continue;
@@ -103,6 +99,23 @@ fn write_again(segment: &Segment, synced: &SyncedMark) -> io::Result<()> {
         offset += bytes.len() as u64;
     }
     segment.file.sync_data()
+}
+
+/// Whether a segment was being made when the node went down: a header is flushed before the first
+/// frame follows, so without an intact one, and without a frame, there was never anything in it.
+fn is_unborn(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    if length < SEGMENT_HEADER_BYTES {
+        return Ok(true);
+    }
+    let mut header = [0; SEGMENT_HEADER_BYTES as usize];
+    file.read_exact_at(&mut header, 0)?;
+    if SegmentHeader::decode(&header).is_some() {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(format::find_intact_frame(&Bytes::from(bytes), 0).is_none())
 }
 
 fn check_header(
