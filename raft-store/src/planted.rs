@@ -116,7 +116,7 @@ bugs! {
     /// A new leader serves before it has applied what was committed before its term.
     ServeBeforeApplied = "serve-before-applied",
         breaks: "what was acknowledged is seen at every later leader",
-        drill: "kill-all";
+        drill: "none";
     /// A node that was a leader once goes on as if it were: it relays nothing to the next one.
     ServeAsDeposedLeader = "serve-as-deposed-leader",
         breaks: "any node answers any client",
@@ -171,11 +171,11 @@ bugs! {
     /// Retention lets go of messages that consumers hold and of young dead letters.
     RetentionPastUnread = "retention-past-unread",
         breaks: "nothing goes that a consumer holds",
-        drill: "none";
+        drill: "lagging-node";
     /// An old receipt acknowledges the present delivery of its message.
     AckWrongAttempt = "ack-wrong-attempt",
         breaks: "a receipt speaks for one delivery",
-        drill: "none";
+        drill: "redelivery";
     /// A redelivery does not count as an attempt.
     LostAttemptCount = "lost-attempt-count",
         breaks: "after the attempts of its group a message is a dead letter",

@@ -186,6 +186,12 @@ impl Chain<'_> {
             };
             judge.violation(format!("{who}: {what}"), [before.line, handed.line]);
         }
+        for (handed, ack) in self.old_receipts() {
+            let (attempt, acked) = (handed.attempt, ack.attempt);
+            let text =
+                format!("{who}: the receipt of attempt {acked} counted for attempt {attempt}");
+            judge.violation(text, ack.operation.lines().chain([handed.line]));
+        }
         for (handed, ack) in self.after_acks() {
             let (attempt, acked) = (handed.attempt, ack.attempt);
             let text = format!("{who}: attempt {attempt} although attempt {acked} is acknowledged");
@@ -225,6 +231,26 @@ impl Chain<'_> {
         visible
     }
 
+    /// Acknowledgements that were accepted although a later delivery was out, each with that delivery.
+    /// Not where somebody else may have acknowledged by then: whose message is consumed may say so
+    /// again.
+    fn old_receipts(&self) -> Vec<(&Handed, &Ack<'_>)> {
+        let out_by_then = |ack: &Ack<'_>| {
+            let by = ack.operation.invoke_ns();
+            let later = self.handed.iter().filter(move |handed| handed.end_ns < by);
+            later.max_by_key(|handed| handed.attempt).filter(|last| last.attempt > ack.attempt)
+        };
+        let accepted = self.acks.iter().filter_map(|ack| {
+            let (ok_ns, handed) = (ack.operation.ok_ns()?, out_by_then(ack)?);
+            let consumed = self
+                .acks
+                .iter()
+                .any(|other| other.attempt > ack.attempt && other.operation.invoke_ns() < ok_ns);
+            (!consumed).then_some((handed, *ack))
+        });
+        accepted.collect()
+    }
+
     /// Deliveries of what was consumed, each with the acknowledgement that ended it.
     fn after_acks(&self) -> Vec<(&Handed, &Ack<'_>)> {
         let ok = |ack: &&&Ack<'_>| ack.operation.ok_ns().is_some();
@@ -250,6 +276,21 @@ mod tests {
         let expect = Expectations { clock_slack_ms: 0, ..Expectations::default() };
         let finding = check(&View::new(&history.events), &expect);
         finding.violations.into_iter().map(|violation| violation.text).collect()
+    }
+
+    #[test]
+    fn an_old_receipt_speaks_for_no_later_delivery() {
+        let mut history = History::new();
+        history.received("g", &[("a", 1)], 1).at(5000).received("g", &[("a", 2)], 60_000);
+        history.at(6000).acked("g", "a", 1).acked("g", "a", 2);
+        let texts = texts(&history);
+        let text = "a of topic t in group g: the receipt of attempt 1 counted for attempt 2";
+        assert_eq!(texts, [text]);
+        // Consumed by then: it may be told so.
+        let mut history = History::new();
+        history.received("g", &[("a", 1)], 1).at(5000).received("g", &[("a", 2)], 60_000);
+        history.acked("g", "a", 2).at(6000).acked("g", "a", 1);
+        assert_eq!(self::texts(&history), [""; 0]);
     }
 
     #[test]

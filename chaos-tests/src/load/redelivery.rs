@@ -1,8 +1,10 @@
 //! Consumers that do not just acknowledge: they keep a message to themselves until it comes again, give
-//! it back at once, or ask for more time and acknowledge with the receipt they then have. Each message
-//! is acknowledged in the end, after at most [`ATTEMPTS_MAX`] deliveries.
+//! it back at once, ask for more time and acknowledge with the receipt they then have, or acknowledge
+//! when it is too late. Each message is acknowledged in the end, after at most [`ATTEMPTS_MAX`]
+//! deliveries.
 //!
-//! The checker `duplicate` knows for how long each delivery was invisible, and that attempts grow.
+//! The checker `duplicate` knows for how long each delivery was invisible, that attempts grow, and that
+//! a receipt speaks for one delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ const GIVEN_BACK: Duration = Duration::from_millis(500);
 const EXTENDED: Duration = Duration::from_secs(20);
 /// How long a message is kept before it is acknowledged, where it was extended.
 const KEPT: Duration = Duration::from_secs(12);
+/// When an old receipt is tried: the message came to somebody else meanwhile, who may still have it.
+const TOO_LATE: Duration = Duration::from_secs(13);
 
 /// The workload.
 #[derive(Clone, Debug)]
@@ -112,11 +116,12 @@ impl Member {
         let is_plain = is_last || self.receiver.context.stop.is_cancelled();
         let choice = if is_plain { 9 } else { self.receiver.random.random_range(0..10) };
         match choice {
-            0 | 1 => (),
+            0 => (),
+            1 => self.keep(consumer.clone(), delivery, TOO_LATE),
             2 | 3 => _ = self.receiver.postpone(consumer, &mut delivery, GIVEN_BACK).await,
             4 => {
                 if self.receiver.postpone(consumer, &mut delivery, EXTENDED).await {
-                    self.keep(consumer.clone(), delivery);
+                    self.keep(consumer.clone(), delivery, KEPT);
                 }
             }
             _ => self.receiver.ack(consumer, delivery).await,
@@ -124,12 +129,12 @@ impl Member {
     }
 
     /// Acknowledges later, by somebody else, so that the next receive need not wait for it.
-    fn keep(&mut self, consumer: Arc<Consumer>, delivery: Delivery) {
+    fn keep(&mut self, consumer: Arc<Consumer>, delivery: Delivery, time: Duration) {
         let receiver = self.receiver.again();
         self.kept.spawn(async move {
             tokio::select! {
                 () = receiver.context.end.cancelled() => (),
-                () = tokio::time::sleep(KEPT) => receiver.ack(&consumer, delivery).await,
+                () = tokio::time::sleep(time) => receiver.ack(&consumer, delivery).await,
             }
         });
     }
