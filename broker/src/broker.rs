@@ -85,13 +85,6 @@ impl Broker {
     pub async fn start(config: Config, metrics: PrometheusHandle) -> Result<Self, StartError> {
         describe_metrics();
         let config = Arc::new(config);
-        let peers = net::Listener::bind(&config.peer_listen)
-            .map_err(|source| listen_error(&config.peer_listen, source))?;
-        let admin = admin_listener(&config).await?;
-        let http = bind(&config.http_listen).await?;
-        let client = client_listener(&config).await?;
-        let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
-
         let stop = CancellationToken::new();
         let on_fatal: FatalHandler = Arc::new(|error| {
             // The page cache can not be trusted after this; the others go on without this node.
@@ -99,6 +92,15 @@ impl Broker {
         });
         let machine = |applier| Box::new(applier) as Box<dyn Apply>;
         let (node, group) = assemble(config.clone(), on_fatal, machine, stop.clone()).await?;
+
+        // Not before the data is open: who is let in must be answered, and who is refused goes to
+        // another node at once.
+        let peers = net::Listener::bind(&config.peer_listen)
+            .map_err(|source| listen_error(&config.peer_listen, source))?;
+        let admin = admin_listener(&config).await?;
+        let http = bind(&config.http_listen).await?;
+        let client = client_listener(&config).await?;
+        let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
 
         let admin_service = AdminServer::new(AdminService::new(node.clone()));
         group

@@ -9,6 +9,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 use parking_lot::RwLockReadGuard;
@@ -25,6 +27,9 @@ use crate::world::fs;
 
 const APPLIED_KEY: &[u8] = &[0, 0];
 const MEMBERSHIP_KEY: &[u8] = &[0, 1];
+/// Writes after which the tables are flushed, full or not. A start reads every entry behind the last
+/// flush, for Raft and to apply it, and small entries fill no memtable for a long time.
+const UNFLUSHED_ENTRIES_MAX: u64 = 4096;
 /// How far the state is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -36,6 +41,8 @@ pub struct Applied {
 
 /// The tables. Readers and the one applier share it.
 pub struct StateStore {
+    /// Since a flush was asked for.
+    unflushed_entries: AtomicU64,
     tables: RwLock<Option<Tables>>,
 }
 
@@ -82,7 +89,8 @@ impl StateStore {
     /// # Errors
     /// RocksDB's, as text.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        Ok(Self { tables: RwLock::new(Some(Tables::open(directory)?)) })
+        let tables = RwLock::new(Some(Tables::open(directory)?));
+        Ok(Self { tables, unflushed_entries: AtomicU64::new(0) })
     }
 
     /// Replaces the tables by those in `from`, which is moved to `directory`.
@@ -176,6 +184,10 @@ impl StateStore {
             batch.writes.put(MEMBERSHIP_KEY, &bytes);
         }
         open(&self.tables()).write(batch.writes)?;
+        if self.unflushed_entries.fetch_add(1, Ordering::Relaxed) + 1 >= UNFLUSHED_ENTRIES_MAX {
+            self.unflushed_entries.store(0, Ordering::Relaxed);
+            open(&self.tables()).flush_soon()?;
+        }
         Ok(Applied { position: Some(position), state_hash })
     }
 

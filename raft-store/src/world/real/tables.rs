@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rocksdb::DB;
 use rocksdb::Direction;
+use rocksdb::FlushOptions;
 use rocksdb::IteratorMode;
 use rocksdb::Options;
 pub(crate) use rocksdb::WriteBatch as Writes;
@@ -79,6 +80,13 @@ impl Tables {
     pub(crate) fn checkpoint(&self, to: &Path) -> io::Result<()> {
         let checkpoint = Checkpoint::new(&self.db).map_err(io::Error::other)?;
         checkpoint.create_checkpoint(to).map_err(io::Error::other)
+    }
+
+    /// Begins a flush and does not wait for it.
+    pub(crate) fn flush_soon(&self) -> io::Result<()> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        self.db.flush_opt(&options).map_err(io::Error::other)
     }
 
     pub(crate) fn flush(&self) -> io::Result<()> {

@@ -111,6 +111,11 @@ impl Tables {
         fs::File::open(to)?.sync_all()
     }
 
+    /// Nothing here flushes beside what goes on.
+    pub(crate) fn flush_soon(&self) -> io::Result<()> {
+        self.flush()
+    }
+
     pub(crate) fn flush(&self) -> io::Result<()> {
         let temporary = self.directory.join("tables.new");
         let mut file = fs::File::create(&temporary)?;
