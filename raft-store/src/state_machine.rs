@@ -179,7 +179,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
             let entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
-            if let (Some(log), Some((last, _))) = (&self.log, entries.last()) {
+            if let (Some(log), Some((last, _))) = (&self.log, entries.last())
+                && !planted(Bug::AckBeforeWrite)
+            {
                 log.until_done(last.log_id.index).await;
             }
             self.apply_chunk(entries)?;
