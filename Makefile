@@ -16,8 +16,7 @@ SEEDS ?= 1..200
 # Our own code at speed; see simulation/fast.toml.
 SIM := $(CARGO) build --locked --config simulation/fast.toml -p raftmq-simulation --features simulated
 
-.PHONY: sim sim-quick sim-selftest
-.PHONY: run test setup check unit clients chaos chaos-ci selftest compare manifests bench k8s-test dashboards
+.PHONY: sim sim-quick sim-selftest run test setup check unit clients chaos chaos-ci selftest compare manifests bench k8s-test dashboards
 
 setup:
 	@./setup

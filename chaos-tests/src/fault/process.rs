@@ -363,6 +363,15 @@ impl Fault for RestartStorm {
     }
 }
 
+/// Kills a broker, and returns how far it had applied.
+pub(super) async fn take_away(field: &mut Field, broker: usize) -> anyhow::Result<u64> {
+    let statuses = field.cluster.status().await?;
+    let own = statuses.iter().find(|status| status.node_id == broker as u64 + 1);
+    let applied_index = own.context("it does not answer")?.applied_index;
+    field.cluster.kill(broker)?;
+    Ok(applied_index)
+}
+
 /// A follower is away until the others' log does not reach back to what it has; then it must lead.
 #[derive(Default)]
 pub struct Lag {
@@ -388,10 +397,8 @@ impl Fault for Lag {
 
     fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()> {
         Box::pin(async move {
-            let statuses = field.cluster.status().await?;
-            let own = statuses.iter().find(|status| status.node_id == self.broker as u64 + 1);
-            self.applied_index = own.context("it does not answer")?.applied_index;
-            field.cluster.kill(self.broker).map(drop)
+            self.applied_index = take_away(field, self.broker).await?;
+            Ok(())
         })
     }
 

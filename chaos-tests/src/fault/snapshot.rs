@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rand::Rng;
 use serde_json::json;
 
 use super::network::links_of;
-use super::process::{Target, names};
+use super::process::{Target, names, take_away};
 use super::{Bite, Fault, Field, Step};
 use crate::Unmet;
 use crate::mesh::{Counterpart, Reason, Setting};
@@ -160,10 +160,8 @@ impl Fault for InterruptedSnapshot {
 
     fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()> {
         Box::pin(async move {
-            let statuses = field.cluster.status().await?;
-            let own = statuses.iter().find(|status| status.node_id == self.broker as u64 + 1);
-            self.applied_index = own.context("it does not answer")?.applied_index;
-            field.cluster.kill(self.broker).map(drop)
+            self.applied_index = take_away(field, self.broker).await?;
+            Ok(())
         })
     }
 

@@ -113,8 +113,7 @@ async fn measure(args: &StoreArgs, directory: PathBuf) -> Result<Report, Failure
         heartbeat: Duration::from_millis(150),
         election: (Duration::from_millis(450), Duration::from_millis(750)),
         on_fatal: Arc::new(|error| {
-            eprintln!("the commit log could not be written: {error}");
-            std::process::exit(70);
+            raftmq_broker::end_process(&format!("the commit log could not be written: {error}"));
         }),
     };
     let group = RaftGroup::start(config, |_| Box::new(Counting)).await.map_err(Failure::failed)?;
