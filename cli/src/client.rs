@@ -12,7 +12,7 @@
 //! ([`CallError::outcome`]), which is what an oracle of lost messages needs to know.
 //!
 //! Not here: TLS (servers take plaintext on the same port), compression, local caches, push
-//! consumers, FIFO, transactions.
+//! consumers, attempt ids, transactions.
 
 mod admin;
 mod consumer;

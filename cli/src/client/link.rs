@@ -17,6 +17,7 @@ use raftmq_proto::v2::Code;
 use raftmq_proto::v2::Message;
 use raftmq_proto::v2::NotifyClientTerminationRequest;
 use raftmq_proto::v2::QueryRouteRequest;
+use raftmq_proto::v2::RecallMessageRequest;
 use raftmq_proto::v2::ReceiveMessageRequest;
 use raftmq_proto::v2::ReceiveMessageResponse;
 use raftmq_proto::v2::Resource;
@@ -232,6 +233,20 @@ impl Link {
         let response = self.call(RPC, self.0.timeout, changed).await?;
         CallError::check(&self.0.address, RPC, response.status)?;
         Ok(response.receipt_handle)
+    }
+
+    /// Takes a delayed message back and returns its message id.
+    pub(crate) async fn recall(
+        &self,
+        topic: Resource,
+        recall_handle: String,
+    ) -> Result<String, CallError> {
+        const RPC: &str = "RecallMessage";
+        let request = self.request(RecallMessageRequest { topic: Some(topic), recall_handle });
+        let mut client = self.0.client.clone();
+        let response = self.call(RPC, self.0.timeout, client.recall_message(request)).await?;
+        CallError::check(&self.0.address, RPC, response.status)?;
+        Ok(response.message_id)
     }
 
     /// Takes leave, when this server was ever greeted. Nothing depends on its success.

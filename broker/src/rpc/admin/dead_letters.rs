@@ -84,10 +84,8 @@ pub(super) async fn redrive(
     };
     let messages: Vec<_> = page.found.iter().filter_map(to).collect();
     let count = messages.len();
-    page.carry_out(node, count, &request, || {
-        Command::Redrive(wire::Redrive { topic_id, messages })
-    })
-    .await
+    page.carry_out(node, count, &request, || Command::Redrive(wire::Redrive { topic_id, messages }))
+        .await
 }
 
 pub(super) async fn purge(
@@ -96,16 +94,12 @@ pub(super) async fn purge(
 ) -> Result<wire::DeadLettersResponse, Status> {
     let Some(dead) = dead_letters(node, &request)? else { return Ok(nothing()) };
     let (topic_id, page) = (dead.topic_id, page(node, dead, &request).await?);
-    let place = |found: &Found| wire::QueueOffset {
-        queue_id: DEAD_LETTER_QUEUE,
-        offset: found.offset,
-    };
+    let place =
+        |found: &Found| wire::QueueOffset { queue_id: DEAD_LETTER_QUEUE, offset: found.offset };
     let messages: Vec<_> = page.found.iter().map(place).collect();
     let count = messages.len();
-    page.carry_out(node, count, &request, || {
-        Command::Discard(wire::Discard { topic_id, messages })
-    })
-    .await
+    page.carry_out(node, count, &request, || Command::Discard(wire::Discard { topic_id, messages }))
+        .await
 }
 
 /// Dead-letter topics have one queue, so that one offset says how far an operator has come.

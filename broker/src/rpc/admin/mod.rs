@@ -257,9 +257,9 @@ async fn change(node: &Node, command: &Command) -> Result<CommandReply, Status> 
         Ok(CommandReply::Rejected(rejection)) => Err(rejected(rejection)),
         Ok(reply) => Ok(reply),
         Err(error @ ProposeError::NotLeader) => Err(Status::unavailable(error.to_string())),
-        Err(ProposeError::Unknown) => Err(Status::unknown(
-            "leadership was lost on the way: look whether the change was made",
-        )),
+        Err(ProposeError::Unknown) => {
+            Err(Status::unknown("leadership was lost on the way: look whether the change was made"))
+        }
         Err(error @ ProposeError::Stopped(_)) => Err(Status::unavailable(error.to_string())),
     }
 }
