@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::Subcommand;
 use raftmq::client::Admin;
+use raftmq_proto::names;
 use raftmq_proto::raftmq::DeadLetterQueueStatus;
 use raftmq_proto::raftmq::DeadLettersRequest;
 use raftmq_proto::raftmq::ListDeadLettersRequest;
@@ -72,7 +73,7 @@ pub async fn run(args: DlqArgs) -> Result<(), Failure> {
 
 /// The topic that holds the dead letters of a group.
 fn topic_of(group: &str) -> String {
-    format!("%DLQ%{group}")
+    format!("{}{group}", names::DEAD_LETTER_PREFIX)
 }
 
 /// There is no topic with dead letters: tells a group that never had any from one that does not
