@@ -4,10 +4,10 @@
 //! time and the log is not filled at once. A page can be asked for again: what moved is not there any
 //! more.
 
+use raftmq_proto::names;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use tonic::Status;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::change;
 use super::limit;
@@ -68,12 +68,8 @@ pub(super) async fn redrive(
     let Some(dead) = dead_letters(node, &request)? else { return Ok(nothing()) };
     let (topic_id, page) = (dead.topic_id, page(node, dead, &request).await?);
     let to = |found: &Found| {
-        let message_group = found.message_group.as_deref().unwrap_or_default();
-        let place = match message_group.is_empty() {
-            // The queue that a send of the same message group goes to.
-            false => xxh3_64(message_group.as_bytes()).max(1),
-            true => found.offset,
-        };
+        // The queue that a send of the same message group goes to.
+        let place = if found.group_hash == 0 { found.offset } else { found.group_hash };
         let (to_topic_id, queue_count) = topic(node, &found.origin)?;
         Some(wire::Redriven {
             queue_id: DEAD_LETTER_QUEUE,
@@ -116,7 +112,7 @@ fn dead_letters(
     request: &wire::DeadLettersRequest,
 ) -> Result<Option<DeadLetters>, Status> {
     let state = node.state.read();
-    let name = format!("{}{}", state::DEAD_LETTER_PREFIX, request.group);
+    let name = format!("{}{}", names::DEAD_LETTER_PREFIX, request.group);
     match (state.topic(&name), state.group(&request.group)) {
         // Dead letters outlive the group that gave up on them.
         (Some(topic), _) => {
@@ -151,7 +147,8 @@ struct Found {
     offset: u64,
     /// The topic it was sent to.
     origin: String,
-    message_group: Option<String>,
+    /// Of its message group, 0 without one.
+    group_hash: u64,
 }
 
 async fn page(
@@ -208,9 +205,7 @@ fn wanted(
     if elsewhere || !passes(filter, &message) {
         return Ok(None);
     }
-    let origin = origin.to_owned();
-    let message_group = message.system_properties.and_then(|system| system.message_group);
-    Ok(Some(Found { offset, origin, message_group }))
+    Ok(Some(Found { offset, origin: origin.to_owned(), group_hash: unit.group_hash }))
 }
 
 fn passes(filter: &Filter, message: &v2::Message) -> bool {

@@ -157,10 +157,8 @@ fn with_lag(
 ) -> Vec<wire::QueueProgress> {
     let with_lag = |(topic_id, mut queue): (u32, wire::QueueProgress)| {
         let (from, to) = (queue.commit_offset, queue.max_offset);
-        state::units(node.group.store(), topic_id, queue.queue_id, from, to, |_, unit| {
-            queue.lag_ms = now_ms.saturating_sub(unit.stored_ms);
-            false
-        });
+        let oldest = state::first_unit(node.group.store(), topic_id, queue.queue_id, from, to);
+        queue.lag_ms = oldest.map_or(0, |(_, unit)| now_ms.saturating_sub(unit.stored_ms));
         queue
     };
     progress.into_iter().map(with_lag).collect()

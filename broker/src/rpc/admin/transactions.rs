@@ -12,7 +12,6 @@ use super::reading;
 use crate::node::Node;
 use crate::receive;
 use crate::state;
-use crate::state::Unit;
 
 const COUNT_DEFAULT: u32 = 100;
 const COUNT_MAX: u32 = 1000;
@@ -66,14 +65,6 @@ fn transaction(
     half: &wire::HalfRecord,
 ) -> wire::Transaction {
     let topic = node.state.read().topics.get(topic_id).map(|topic| topic.record.name.clone());
-    let born_host = match receive::read(node, &Unit::decode(&half.unit)) {
-        Ok(message) => message.system_properties.unwrap_or_default().born_host,
-        // One that can not be read must not hide the others.
-        Err(error) => {
-            tracing::error!(%error, "could not read a half message");
-            String::new()
-        }
-    };
     wire::Transaction {
         topic: topic.unwrap_or_default(),
         transaction_id: String::from_utf8_lossy(transaction_id).into_owned(),
@@ -81,6 +72,19 @@ fn transaction(
         pending_ms: now_ms.saturating_sub(*stored_ms),
         checks: half.checks,
         next_check_ms: half.timer.map_or(0, |timer| timer.due_ms),
-        born_host,
+        born_host: born_host(node, half).unwrap_or_default(),
+    }
+}
+
+/// Where the message came from; `None` when it was decided meanwhile, or can not be read, which must
+/// not hide the others.
+fn born_host(node: &Node, half: &wire::HalfRecord) -> Option<String> {
+    let (_, unit) = state::timer(node.group.store(), half.timer.as_ref()?)?;
+    match receive::read(node, &unit) {
+        Ok(message) => Some(message.system_properties?.born_host),
+        Err(error) => {
+            tracing::error!(%error, "could not read a half message");
+            None
+        }
     }
 }
