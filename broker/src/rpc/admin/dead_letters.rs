@@ -6,7 +6,6 @@
 
 use raftmq_proto::names;
 use raftmq_proto::raftmq as wire;
-use raftmq_proto::v2;
 use tonic::Status;
 
 use super::change;
@@ -202,15 +201,10 @@ fn wanted(
         receive::read(node, unit).map_err(|error| Status::data_loss(error.to_string()))?;
     let origin = message.topic.as_ref().map_or("", |topic| &topic.name);
     let elsewhere = !topic.is_empty() && origin != topic;
-    if elsewhere || !passes(filter, &message) {
+    if elsewhere || !filter.matches_message(&message) {
         return Ok(None);
     }
     Ok(Some(Found { offset, origin: origin.to_owned(), group_hash: unit.group_hash }))
-}
-
-fn passes(filter: &Filter, message: &v2::Message) -> bool {
-    let system = message.system_properties.as_ref();
-    filter.matches(system.and_then(|system| system.tag.as_deref()))
 }
 
 impl Page {
