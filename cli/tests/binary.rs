@@ -218,6 +218,14 @@ fn operators_steer_groups_and_dead_letters() {
     assert_eq!(reset("--to offset:99").code(), 1);
     assert_eq!(reset("--to whenever").code(), 2);
 
+    let pull = "message pull orders --group readers --queue 0";
+    let pulled = client(&format!("{pull} --offset 0 --count 2")).json();
+    assert_eq!(
+        (&pulled["messages"][1]["body"], &pulled["next_offset"]),
+        (&"two".into(), &2.into())
+    );
+    assert_ne!(client(&format!("{pull} --offset 99")).code(), 0);
+
     let sent = client("message send orders later --delay 1h").json();
     let recall = format!("message recall orders {}", sent["recall_handle"].as_str().unwrap());
     assert_eq!(client(&recall).json()["message_id"], sent["message_id"]);

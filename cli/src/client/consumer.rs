@@ -95,10 +95,10 @@ pub struct Received {
 
 /// Receives from one topic for one group. Shared by reference between any number of tasks.
 pub struct Consumer {
-    options: ConsumerOptions,
-    route: RouteWatch,
-    links: Links,
-    settings: Settings,
+    pub(crate) options: ConsumerOptions,
+    pub(crate) route: RouteWatch,
+    pub(crate) links: Links,
+    pub(crate) settings: Settings,
     next_queue: AtomicUsize,
 }
 
@@ -281,7 +281,7 @@ fn settings(options: &ConsumerOptions, identity: &Identity) -> Settings {
     }
 }
 
-fn filter(options: &ConsumerOptions) -> FilterExpression {
+pub(crate) fn filter(options: &ConsumerOptions) -> FilterExpression {
     let (kind, expression) = match &options.sql {
         Some(sql) => (FilterType::Sql, sql),
         None => (FilterType::Tag, &options.filter),

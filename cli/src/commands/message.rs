@@ -1,6 +1,7 @@
 //! `raftmq message`: the path of a client, made visible.
 
 mod peek;
+mod pull;
 mod recall;
 mod receive;
 mod send;
@@ -19,11 +20,12 @@ Examples:
   raftmq message recall reminders HANDLE
   raftmq message receive demo --group readers --count 10 --wait 20s
   raftmq message receive demo --group readers --filter 'greeting || farewell' --no-ack
+  raftmq message pull demo --group readers --queue 0 --offset 100
   raftmq message peek demo --count 3             look without consuming";
 
 /// Send, receive and look at messages.
 ///
-/// send, recall and receive go the way of an official client: they ask --endpoint for the route of the
+/// send, recall, receive and pull go the way of an official client: they ask --endpoint for the route of the
 /// topic and then talk to the brokers in it. peek asks an admin port.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -42,6 +44,8 @@ enum Verb {
     Recall(recall::RecallArgs),
     /// Receive messages for a consumer group and acknowledge them
     Receive(receive::ReceiveArgs),
+    /// Read a queue from an offset, as a consumer does that keeps its offsets itself
+    Pull(pull::PullArgs),
     /// Show stored messages without consuming them
     Peek(peek::PeekArgs),
 }
@@ -51,6 +55,7 @@ pub async fn run(args: MessageArgs) -> Result<(), Failure> {
         Verb::Send(send) => send::run(send, args.output).await,
         Verb::Recall(recall) => recall::run(recall, args.output).await,
         Verb::Receive(receive) => receive::run(receive, args.output).await,
+        Verb::Pull(pull) => pull::run(pull, args.output).await,
         Verb::Peek(peek) => peek::run(peek, args.output).await,
     }
 }
