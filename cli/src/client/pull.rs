@@ -65,11 +65,13 @@ impl Consumer {
             let request = request.clone();
             async move {
                 link.greet(&self.settings).await?;
-                link.pull(request, pull.wait).await
+                let (messages, next_offset) = link.pull(request, pull.wait).await?;
+                Ok((messages, next_offset, link.address().to_owned()))
             }
         };
-        let (messages, next_offset) = first_answer(links, ask).await?;
-        let broker_name = route.brokers.first().map_or("", |broker| &broker.name);
+        let (messages, next_offset, address) = first_answer(links, ask).await?;
+        let broker = route.brokers.iter().find(|broker| broker.address == address);
+        let broker_name = broker.map_or("", |broker| &broker.name);
         let deliveries =
             messages.into_iter().map(|message| Delivery::from_wire(message, broker_name)).collect();
         // A server that found nothing may not say where to go on: at the same place.

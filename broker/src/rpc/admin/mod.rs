@@ -37,6 +37,8 @@ use crate::state::Rejection;
 
 /// Longest wait for a member's status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Largest relayed answer: as many as can be peeked at, of a good size.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Longest wait for a leader before a change is refused.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 
@@ -77,7 +79,8 @@ impl AdminService {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| Status::internal(format!("node {node_id} has no address")))?
             .connect_timeout(STATUS_TIMEOUT);
-        Ok(Some(AdminClient::new(endpoint.connect_lazy())))
+        let client = AdminClient::new(endpoint.connect_lazy());
+        Ok(Some(client.max_decoding_message_size(ANSWER_BYTES_MAX)))
     }
 
     /// From here on this node sees everything that was acknowledged before.
@@ -106,7 +109,6 @@ macro_rules! read_at_leader {
     };
 }
 
-/// A method that is carried out at the leader.
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
