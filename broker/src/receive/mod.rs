@@ -186,11 +186,10 @@ async fn deliver(
         bytes += unit.length;
         match read(node, unit) {
             Ok(message) => {
-                let tag = message.system_properties.as_ref().and_then(|p| p.tag.clone());
-                if receive.filter.matches(tag.as_deref()) {
+                if receive.filter.matches_message(&message) {
                     messages.push(delivered(message, ids, receive, grant, unit));
                 } else {
-                    // Two tags with one hash: not wanted, and so consumed.
+                    // Two tags with one hash, or a condition: not wanted, and so consumed.
                     consume(node, ids, grant).await;
                 }
             }
