@@ -16,6 +16,7 @@ use crate::command::Command;
 use crate::node::Node;
 use crate::receive;
 use crate::receive::Filter;
+use crate::send;
 use crate::state;
 use crate::state::CommandReply;
 use crate::state::Queue;
@@ -67,15 +68,9 @@ pub(super) async fn redrive(
     let Some(dead) = dead_letters(node, &request)? else { return Ok(nothing()) };
     let (topic_id, page) = (dead.topic_id, page(node, dead, &request).await?);
     let to = |found: &Found| {
-        // The queue that a send of the same message group goes to.
-        let place = if found.group_hash == 0 { found.offset } else { found.group_hash };
-        let (to_topic_id, queue_count) = topic(node, &found.origin)?;
-        Some(wire::Redriven {
-            queue_id: DEAD_LETTER_QUEUE,
-            offset: found.offset,
-            to_topic_id,
-            to_queue_id: (place % u64::from(queue_count)) as u32,
-        })
+        let (to_topic_id, to_queue_id) = origin(node, found)?;
+        let (queue_id, offset) = (DEAD_LETTER_QUEUE, found.offset);
+        Some(wire::Redriven { queue_id, offset, to_topic_id, to_queue_id })
     };
     let messages: Vec<_> = page.found.iter().filter_map(to).collect();
     let count = messages.len();
@@ -127,11 +122,13 @@ fn nothing() -> wire::DeadLettersResponse {
     wire::DeadLettersResponse::default()
 }
 
-/// Id and queue count of the topic that has this name today.
-fn topic(node: &Node, name: &str) -> Option<(u32, u32)> {
+/// Where a dead letter came from: the topic that has this name today, and the queue that a send of
+/// the same message would go to.
+fn origin(node: &Node, found: &Found) -> Option<(u32, u32)> {
     let state = node.state.read();
-    let topic = state.topic(name)?;
-    Some((topic.record.id, u32::try_from(topic.queues.len()).ok()?))
+    let topic = state.topic(&found.origin)?;
+    let priority = topic.is_by_priority().then_some(found.priority);
+    Some((topic.record.id, send::queue(found.group_hash, priority, topic.record.queue_count)))
 }
 
 /// Dead letters that were looked at.
@@ -148,6 +145,7 @@ struct Found {
     origin: String,
     /// Of its message group, 0 without one.
     group_hash: u64,
+    priority: u32,
 }
 
 async fn page(
@@ -204,7 +202,13 @@ fn wanted(
     if elsewhere || !filter.matches_message(&message) {
         return Ok(None);
     }
-    Ok(Some(Found { offset, origin: origin.to_owned(), group_hash: unit.group_hash }))
+    let priority = message.system_properties.as_ref().and_then(|system| system.priority);
+    Ok(Some(Found {
+        offset,
+        origin: origin.to_owned(),
+        group_hash: unit.group_hash,
+        priority: u32::try_from(priority.unwrap_or(0)).unwrap_or(0),
+    }))
 }
 
 impl Page {
