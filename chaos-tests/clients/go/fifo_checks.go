@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	rmq "github.com/apache/rocketmq-clients/golang/v5"
+)
+
+const (
+	fifoEach = 8
+	// unblockedLimit is well before the messages that are held become visible again.
+	unblockedLimit = 8 * time.Second
+)
+
+var messageGroups = []string{"red", "green", "blue"}
+
+// fifoOrderSimple has two consumers share the group; a message is noted before it is acked.
+func (f *fixture) fifoOrderSimple() (string, error) {
+	topic, group := f.checkTopic("fifo-order-simple"), f.checkGroup("fifo-order-simple")
+	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+		return "", err
+	}
+	var came arrivals
+	done := make(chan error)
+	const members = 2
+	for range members {
+		consumer, err := startSimpleConsumer(f.endpoint, group, topic, "*")
+		if err != nil {
+			return "", err
+		}
+		go func() { done <- came.receiveCount(consumer, fifoEach*len(messageGroups)) }()
+	}
+	var failures error
+	for range members {
+		failures = errors.Join(failures, <-done)
+	}
+	if failures != nil {
+		return "", failures
+	}
+	return expectFifoOrder(came.bodies(), fifoEach)
+}
+
+func (f *fixture) fifoOrderPush() (string, error) {
+	topic := f.checkTopic("fifo-order-push")
+	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+		return "", err
+	}
+	var came arrivals
+	consumer, err := startPushConsumer(f.endpoint, f.checkGroup("fifo-order-push"), topic,
+		came.succeed)
+	if err != nil {
+		return "", err
+	}
+	defer f.stopInBackground(consumer)
+	if err := came.await(fifoEach * len(messageGroups)); err != nil {
+		return "", err
+	}
+	return expectFifoOrder(came.bodies(), fifoEach)
+}
+
+// fifoBlocked does not ack red messages: green and blue go on, and red comes again, in order.
+func (f *fixture) fifoBlocked() (string, error) {
+	topic := f.checkTopic("fifo-blocked")
+	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+		return "", err
+	}
+	consumer, err := startSimpleConsumer(f.endpoint, f.checkGroup("fifo-blocked"), topic, "*")
+	if err != nil {
+		return "", err
+	}
+	defer stop(consumer)
+	held, bodies, err := holdRed(consumer)
+	if err != nil {
+		return "", err
+	}
+	var again arrivals
+	if err := again.receiveCount(consumer, fifoEach); err != nil {
+		return "", err
+	}
+	if first := again.soFar()[0]; first.attempt != 2 {
+		return "", fmt.Errorf("came again first: %+v", first)
+	}
+	if _, err := expectFifoOrder(append(bodies, again.bodies()...), fifoEach); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("the others came while %v was out; then red came again in order", held), nil
+}
+
+// holdRed acks all but the red messages, until all of the others have come.
+func holdRed(consumer rmq.SimpleConsumer) (held, others []string, err error) {
+	deadline := time.Now().Add(unblockedLimit)
+	for len(others) < fifoEach*(len(messageGroups)-1) {
+		if time.Now().After(deadline) {
+			return nil, nil, fmt.Errorf("only %v came while %v was out", others, held)
+		}
+		redIsOut := len(held) > 0
+		messages, err := receive(consumer, receiveBatch, shortInvisible)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, message := range messages {
+			body := string(message.GetBody())
+			if !strings.HasPrefix(body, "red-") {
+				others = append(others, body)
+				if err := consumer.Ack(context.Background(), message); err != nil {
+					return nil, nil, err
+				}
+				continue
+			}
+			if redIsOut {
+				return nil, nil, fmt.Errorf("%s came while %v was out", body, held)
+			}
+			held = append(held, body)
+		}
+	}
+	return held, others, nil
+}
+
+// fifoDeadLetter has a listener that fails for red-0: the later red ones come after its last
+// attempt.
+func (f *fixture) fifoDeadLetter() (string, error) {
+	const each, attemptsMax = 3, 3
+	topic := f.checkTopic("fifo-dead-letter")
+	ids, err := f.sendInTurn(topic, each)
+	if err != nil {
+		return "", err
+	}
+	var came, failed arrivals
+	consumer, err := startPushConsumer(f.endpoint, f.checkGroup("fifo-dead-letter"), topic,
+		func(message *rmq.MessageView) rmq.ConsumerResult {
+			if came.add(message).body == "red-0" {
+				failed.add(message)
+				return rmq.FAILURE
+			}
+			return rmq.SUCCESS
+		})
+	if err != nil {
+		return "", err
+	}
+	defer f.stopInBackground(consumer)
+	if err := came.await(each*len(messageGroups) + attemptsMax - 1); err != nil {
+		return "", err
+	}
+	if !slices.Equal(failed.attempts(), []int32{1, 2, 3}) {
+		return "", fmt.Errorf("attempts %v", failed.attempts())
+	}
+	bodies := came.bodies()
+	if slices.Contains(bodies[slices.Index(bodies, "red-1"):], "red-0") {
+		return "", fmt.Errorf("red-1 came before the last attempt of red-0: %v", bodies)
+	}
+	once := slices.DeleteFunc(bodies, func(body string) bool { return body == "red-0" })
+	once = append([]string{"red-0"}, once...)
+	if _, err := expectFifoOrder(once, each); err != nil {
+		return "", err
+	}
+	if err := f.expectDeadLetter("fifo-dead-letter", ids[0]); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("attempts %v, then the dead-letter topic and the rest of its group",
+		failed.attempts()), nil
+}
+
+// sendInTurn sends to all message groups in turn and returns the message ids. A body is
+// <message group>-<number>.
+func (f *fixture) sendInTurn(topic string, each int) ([]string, error) {
+	var ids []string
+	for i := range each {
+		for _, messageGroup := range messageGroups {
+			message := &rmq.Message{Topic: topic, Body: fmt.Appendf(nil, "%s-%d", messageGroup, i)}
+			message.SetMessageGroup(messageGroup)
+			id, err := f.send(message)
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func expectFifoOrder(bodies []string, each int) (string, error) {
+	for _, messageGroup := range messageGroups {
+		var own, expected []string
+		for _, body := range bodies {
+			if strings.HasPrefix(body, messageGroup+"-") {
+				own = append(own, body)
+			}
+		}
+		for i := range each {
+			expected = append(expected, fmt.Sprintf("%s-%d", messageGroup, i))
+		}
+		if !slices.Equal(own, expected) {
+			return "", fmt.Errorf("came as %v", own)
+		}
+	}
+	return fmt.Sprintf("%d in order in each message group", each*len(messageGroups)), nil
+}

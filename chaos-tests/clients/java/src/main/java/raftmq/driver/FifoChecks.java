@@ -1,0 +1,163 @@
+package raftmq.driver;
+
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import org.apache.rocketmq.client.apis.ClientException;
+import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
+import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
+
+/** The checks of message groups. A body is {@code <message group>-<number>}. */
+final class FifoChecks {
+    private static final List<String> MESSAGE_GROUPS = List.of("red", "green", "blue");
+    private static final int EACH = 8;
+    private static final Duration LIMIT = Duration.ofSeconds(30);
+    /** Well before the messages that are held become visible again. */
+    private static final Duration UNBLOCKED_LIMIT = Duration.ofSeconds(8);
+    private static final int ATTEMPTS_MAX = 3;
+
+    private final Fixture fixture;
+
+    FifoChecks(Fixture fixture) {
+        this.fixture = fixture;
+    }
+
+    /** Two consumers share the group; a message is noted before it is acked. */
+    String orderSimple() throws Exception {
+        String topic = fixture.topic("fifo-order-simple");
+        String group = fixture.group("fifo-order-simple");
+        sendInTurn(topic, EACH);
+        Arrivals arrivals = new Arrivals();
+        int count = EACH * MESSAGE_GROUPS.size();
+        ExecutorService members = Executors.newFixedThreadPool(2);
+        try (SimpleConsumer one = fixture.clients.simpleConsumer(group, topic);
+            SimpleConsumer two = fixture.clients.simpleConsumer(group, topic)) {
+            List<Future<?>> runs = new ArrayList<>();
+            for (SimpleConsumer member : List.of(one, two)) {
+                runs.add(members.submit(() -> {
+                    arrivals.receive(member, LIMIT, all -> all.soFar().size() >= count);
+                    return null;
+                }));
+            }
+            for (Future<?> run : runs) {
+                run.get();
+            }
+        } finally {
+            members.shutdownNow();
+        }
+        return expectOrder(arrivals.bodies(), EACH);
+    }
+
+    String orderPush() throws Exception {
+        String topic = fixture.topic("fifo-order-push");
+        sendInTurn(topic, EACH);
+        Arrivals arrivals = new Arrivals();
+        PushConsumer consumer = fixture.clients.pushConsumer(fixture.group("fifo-order-push"),
+            topic, message -> {
+                arrivals.add(message);
+                return ConsumeResult.SUCCESS;
+            });
+        try {
+            arrivals.await(EACH * MESSAGE_GROUPS.size(), LIMIT);
+        } finally {
+            fixture.closeInBackground(consumer);
+        }
+        return expectOrder(arrivals.bodies(), EACH);
+    }
+
+    /** Red messages are not acked: green and blue go on, and red comes again, in order. */
+    String blocked() throws Exception {
+        String topic = fixture.topic("fifo-blocked");
+        sendInTurn(topic, EACH);
+        List<String> held = new ArrayList<>();
+        List<String> others = new ArrayList<>();
+        try (SimpleConsumer consumer =
+            fixture.clients.simpleConsumer(fixture.group("fifo-blocked"), topic)) {
+            long begin = System.nanoTime();
+            while (others.size() < EACH * (MESSAGE_GROUPS.size() - 1)) {
+                CheckFailed.unless(System.nanoTime() - begin < UNBLOCKED_LIMIT.toNanos(),
+                    "only " + others + " came while " + held + " was held");
+                boolean redIsOut = !held.isEmpty();
+                for (MessageView message : consumer.receive(Receiving.BATCH, Receiving.SHORT)) {
+                    String body = Clients.text(message);
+                    if (body.startsWith("red-")) {
+                        CheckFailed.unless(!redIsOut, body + " came while " + held + " was out");
+                        held.add(body);
+                    } else {
+                        others.add(body);
+                        consumer.ack(message);
+                    }
+                }
+            }
+            Arrivals again = new Arrivals();
+            again.receive(consumer, LIMIT, all -> all.soFar().size() >= EACH);
+            CheckFailed.unless(again.soFar().get(0).attempt() == 2,
+                "came again first: " + again.soFar().get(0));
+            others.addAll(again.bodies());
+            expectOrder(others, EACH);
+        }
+        return "the others came while " + held + " was out; then red came again in order";
+    }
+
+    /** The listener fails for red-0: the later red ones come after its last attempt. */
+    String deadLetter() throws Exception {
+        String topic = fixture.topic("fifo-dead-letter");
+        List<String> ids = sendInTurn(topic, 3);
+        Arrivals arrivals = new Arrivals();
+        ConcurrentLinkedQueue<Integer> attempts = new ConcurrentLinkedQueue<>();
+        PushConsumer consumer = fixture.clients.pushConsumer(fixture.group("fifo-dead-letter"),
+            topic, message -> {
+                Arrivals.Arrival arrival = arrivals.add(message);
+                if (arrival.body().equals("red-0")) {
+                    attempts.add(arrival.attempt());
+                    return ConsumeResult.FAILURE;
+                }
+                return ConsumeResult.SUCCESS;
+            });
+        try {
+            arrivals.await(3 * MESSAGE_GROUPS.size() + ATTEMPTS_MAX - 1, LIMIT);
+        } finally {
+            fixture.closeInBackground(consumer);
+        }
+        CheckFailed.unless(List.copyOf(attempts).equals(List.of(1, 2, 3)), "attempts " + attempts);
+        List<String> bodies = arrivals.bodies();
+        CheckFailed.unless(bodies.lastIndexOf("red-0") < bodies.indexOf("red-1"),
+            "a later message came before the last attempt: " + bodies);
+        expectOrder(bodies.stream().distinct().toList(), 3);
+        DeadLetters.expect(fixture, "fifo-dead-letter", ids.get(0));
+        return "attempts " + attempts + ", then the dead-letter topic and the rest of its group";
+    }
+
+    /** Sends to all message groups in turn, and returns the message ids. */
+    private List<String> sendInTurn(String topic, int each) throws ClientException {
+        List<String> ids = new ArrayList<>();
+        for (int i = 0; i < each; i++) {
+            for (String messageGroup : MESSAGE_GROUPS) {
+                byte[] body = (messageGroup + "-" + i).getBytes(StandardCharsets.UTF_8);
+                ids.add(fixture.producer().send(fixture.clients.newMessage(topic, body)
+                    .setMessageGroup(messageGroup).build()).getMessageId().toString());
+            }
+        }
+        return ids;
+    }
+
+    private static String expectOrder(List<String> bodies, int each) throws CheckFailed {
+        for (String messageGroup : MESSAGE_GROUPS) {
+            List<String> expected = new ArrayList<>();
+            for (int i = 0; i < each; i++) {
+                expected.add(messageGroup + "-" + i);
+            }
+            List<String> own =
+                bodies.stream().filter(body -> body.startsWith(messageGroup + "-")).toList();
+            CheckFailed.unless(own.equals(expected), "came as " + own);
+        }
+        return each * MESSAGE_GROUPS.size() + " in order in each message group";
+    }
+}

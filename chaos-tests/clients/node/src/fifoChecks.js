@@ -1,0 +1,101 @@
+// The checks of message groups. A body is `<message group>-<number>`.
+
+import { Arrivals, INVISIBLE_MS, RECEIVE_BATCH } from './arrivals.js';
+import { newMessage, text } from './clients.js';
+import { expectDeadLetter } from './deadLetters.js';
+import { expect, numbered } from './exchange.js';
+
+const MESSAGE_GROUPS = ['red', 'green', 'blue'];
+const EACH = 8;
+// Well before the messages that are held become visible again.
+const UNBLOCKED_MS = 8_000;
+
+/** Two consumers share the group; a message is noted before it is acked. */
+export async function fifoOrderSimple(clients, topic, group) {
+  await sendInTurn(clients, topic, EACH);
+  const came = new Arrivals();
+  const member = async () => {
+    const consumer = await clients.simpleConsumer(group, topic);
+    await came.receive(consumer, EACH * MESSAGE_GROUPS.length);
+  };
+  await Promise.all([member(), member()]);
+  return expectOrder(came.bodies, EACH);
+}
+
+export async function fifoOrderPush(clients, topic, group) {
+  await sendInTurn(clients, topic, EACH);
+  const came = new Arrivals();
+  await clients.pushConsumer(group, topic, (message) => came.add(message));
+  await came.wait(EACH * MESSAGE_GROUPS.length);
+  return expectOrder(came.bodies, EACH);
+}
+
+/** Red messages are not acked: green and blue go on, and red comes again, in order. */
+export async function fifoBlocked(clients, topic, group) {
+  await sendInTurn(clients, topic, EACH);
+  const consumer = await clients.simpleConsumer(group, topic);
+  const { held, others } = await holdRed(consumer);
+  const again = new Arrivals();
+  await again.receive(consumer, EACH);
+  expect(again.attempts[0] === 2, `came again first: ${JSON.stringify(again.all[0])}`);
+  expectOrder([...others, ...again.bodies], EACH);
+  return `the others came while ${held} was out; then red came again in order`;
+}
+
+/** Acks all but the red messages, until all of the others have come. */
+async function holdRed(consumer) {
+  const held = [];
+  const others = [];
+  const deadline = Date.now() + UNBLOCKED_MS;
+  while (others.length < EACH * (MESSAGE_GROUPS.length - 1)) {
+    expect(Date.now() < deadline, `only ${others} came while ${held} was out`);
+    const redIsOut = held.length > 0;
+    for (const message of await consumer.receive(RECEIVE_BATCH, INVISIBLE_MS)) {
+      const body = text(message);
+      if (body.startsWith('red-')) {
+        expect(!redIsOut, `${body} came while ${held} was out`);
+        held.push(body);
+      } else {
+        others.push(body);
+        await consumer.ack(message);
+      }
+    }
+  }
+  return { held, others };
+}
+
+/** The listener fails for red-0: the later red ones come after its last attempt. */
+export async function fifoDeadLetter(clients, topic, group) {
+  const [poisonId] = await sendInTurn(clients, topic, 3);
+  const came = new Arrivals();
+  await clients.pushConsumer(group, topic, (message) => {
+    if (came.add(message).body === 'red-0') throw new Error('poisoned');
+  });
+  // This client does not know customized backoff, and so gives up after the first attempt.
+  await came.wait(3 * MESSAGE_GROUPS.length);
+  expect(came.bodies.indexOf('red-0') < came.bodies.indexOf('red-1'), `came as ${came.bodies}`);
+  expectOrder(came.bodies, 3);
+  await expectDeadLetter(clients, group, poisonId);
+  return '1 attempt, then the dead-letter topic and the rest of its group';
+}
+
+/** Sends to all message groups in turn; returns the message ids. */
+async function sendInTurn(clients, topic, each) {
+  const producer = await clients.producer(topic);
+  const ids = [];
+  for (let i = 0; i < each; i++) {
+    for (const messageGroup of MESSAGE_GROUPS) {
+      const message = newMessage(topic, `${messageGroup}-${i}`, { messageGroup });
+      ids.push((await producer.send(message)).messageId);
+    }
+  }
+  return ids;
+}
+
+function expectOrder(bodies, each) {
+  for (const messageGroup of MESSAGE_GROUPS) {
+    const own = bodies.filter((body) => body.startsWith(`${messageGroup}-`));
+    expect(`${own}` === `${numbered(messageGroup, each)}`, `came as ${own}`);
+  }
+  return `${each * MESSAGE_GROUPS.length} in order in each message group`;
+}
