@@ -10,8 +10,8 @@ use raftmq_proto::v2::Code;
 
 use crate::clock;
 use crate::command::Command;
+use crate::handle;
 use crate::node::Node;
-use crate::receive::handle;
 use crate::rpc::status;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use raftmq_listener::Listener;
 use raftmq_listener::TlsError;
 use raftmq_proto::raftmq::admin_server::AdminServer;
+use raftmq_proto::raftmq::connections_server::ConnectionsServer;
 use raftmq_proto::v2::messaging_service_server::MessagingServiceServer;
 use raftmq_raft_store::GroupConfig;
 use raftmq_raft_store::Leadership;
@@ -33,11 +34,13 @@ use crate::receive::Lanes;
 use crate::registrar;
 use crate::retention;
 use crate::rpc::AdminService;
+use crate::rpc::ConnectionsService;
 use crate::rpc::MessagingService;
 use crate::rpc::router;
 use crate::state::Applier;
 use crate::state::Event;
 use crate::state::State;
+use crate::timers;
 use crate::upkeep;
 
 /// Largest request of a client: a send of several bodies.
@@ -103,13 +106,16 @@ impl Broker {
         let addresses = (client.local_addr(), admin.local_addr(), http.local_addr());
 
         let admin_service = AdminServer::new(AdminService::new(node.clone()));
+        let connections = ConnectionsServer::new(ConnectionsService(node.clone()));
+        let beside = Routes::new(admin_service.clone()).add_service(connections);
         group
-            .serve_peers(peers, Routes::new(admin_service.clone()))
+            .serve_peers(peers, beside)
             .map_err(|source| listen_error(&config.peer_listen, source))?;
         let tasks = TaskTracker::new();
         tasks.spawn(wake_receives(node.clone(), stop.clone()));
         tasks.spawn(upkeep::run(node.clone(), stop.clone()));
         tasks.spawn(retention::run(node.clone(), stop.clone()));
+        tasks.spawn(timers::run(node.clone(), stop.clone()));
         for name_server in &config.name_servers {
             tasks.spawn(registrar::run(node.clone(), name_server.clone(), stop.clone()));
         }

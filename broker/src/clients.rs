@@ -6,12 +6,17 @@
 //!
 //! Invariant: at most [`CLIENTS_MAX`]; the longest unseen goes first.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use raftmq_proto::v2;
 use raftmq_proto::v2::ClientType;
 use raftmq_raft_store::world::time::Instant;
+use tokio::sync::mpsc;
 
 /// Clients remembered. An entry is a few hundred bytes.
 const CLIENTS_MAX: usize = 100_000;
@@ -20,6 +25,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(120);
 /// A client without an open telemetry stream lives on for this long after its last call: two missed
 /// heartbeats and some.
 const ALIVE_FOR: Duration = Duration::from_secs(25);
+/// Topics remembered of one producer.
+const TOPICS_MAX: usize = 256;
 /// A node that just began to lead can not know yet who lives.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -31,8 +38,16 @@ pub(crate) struct Client {
     /// The consumer group, or empty.
     pub(crate) group: String,
     pub(crate) seen: Instant,
-    /// Open telemetry streams.
-    pub(crate) streams: u32,
+    /// Open telemetry streams, and where to send what the client is to be told.
+    streams: Vec<(u64, mpsc::Sender<v2::TelemetryCommand>)>,
+    /// Topics it said it publishes to, or was seen to.
+    publishes: BTreeSet<String>,
+}
+
+impl Client {
+    fn is_connected(&self) -> bool {
+        !self.streams.is_empty()
+    }
 }
 
 /// All clients, by client id.
@@ -40,11 +55,13 @@ pub(crate) struct Client {
 pub struct Clients {
     known: Mutex<HashMap<String, Client>>,
     started: Instant,
+    /// Number of the next telemetry stream, and of the next question to producers.
+    next: AtomicU64,
 }
 
 impl Clients {
     pub(crate) fn new() -> Self {
-        Self { known: Mutex::default(), started: Instant::now() }
+        Self { known: Mutex::default(), started: Instant::now(), next: AtomicU64::new(0) }
     }
 
     /// Notes the settings of a client whose telemetry stream has opened (`stream`) or goes on.
@@ -58,7 +75,8 @@ impl Clients {
             language: language.to_owned(),
             group: group.to_owned(),
             seen: Instant::now(),
-            streams: 0,
+            streams: Vec::new(),
+            publishes: BTreeSet::new(),
         });
         client.client_type = client_type;
         client.group = group.to_owned();
@@ -76,16 +94,47 @@ impl Clients {
         }
     }
 
-    pub(crate) fn stream_opened(&self, id: &str) {
+    /// A telemetry stream of a known client has opened; `tell` leads to it. Returns its number.
+    pub(crate) fn stream_opened(
+        &self,
+        id: &str,
+        tell: mpsc::Sender<v2::TelemetryCommand>,
+    ) -> Option<u64> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.known.lock().get_mut(id)?.streams.push((number, tell));
+        Some(number)
+    }
+
+    pub(crate) fn stream_closed(&self, id: &str, number: u64) {
         if let Some(client) = self.known.lock().get_mut(id) {
-            client.streams += 1;
+            client.streams.retain(|(open, _)| *open != number);
         }
     }
 
-    pub(crate) fn stream_closed(&self, id: &str) {
-        if let Some(client) = self.known.lock().get_mut(id) {
-            client.streams = client.streams.saturating_sub(1);
+    /// Notes topics to which a client publishes: some clients send to topics they did not name.
+    pub(crate) fn publishes(&self, id: &str, topics: impl IntoIterator<Item = String>) {
+        let mut known = self.known.lock();
+        let Some(client) = known.get_mut(id) else { return };
+        for topic in topics {
+            if client.publishes.len() < TOPICS_MAX {
+                client.publishes.insert(topic);
+            }
         }
+    }
+
+    /// Sends a command to one producer of the topic that is connected here, another one each time;
+    /// returns whether there was one.
+    pub(crate) fn tell_producer(&self, topic: &str, command: v2::TelemetryCommand) -> bool {
+        let known = self.known.lock();
+        let mut tells: Vec<_> = known
+            .iter()
+            .filter(|(_, client)| client.publishes.contains(topic))
+            .filter_map(|(id, client)| client.streams.last().map(|(_, tell)| (id, tell)))
+            .collect();
+        tells.sort_by_key(|(id, _)| *id);
+        let first = self.next.fetch_add(1, Ordering::Relaxed) as usize;
+        let count = tells.len();
+        (0..count).any(|step| tells[(first + step) % count].1.try_send(command.clone()).is_ok())
     }
 
     /// Forgets the client; returns whether it was known.
@@ -96,7 +145,7 @@ impl Clients {
     /// Whether the client may still be working on what it received.
     pub(crate) fn is_alive(&self, id: &str) -> bool {
         match self.known.lock().get(id) {
-            Some(client) => client.streams > 0 || client.seen.elapsed() < ALIVE_FOR,
+            Some(client) => client.is_connected() || client.seen.elapsed() < ALIVE_FOR,
             None => self.started.elapsed() < GRACE,
         }
     }
@@ -116,7 +165,7 @@ impl Clients {
     /// Forgets who was not heard of for long, and returns all others.
     pub(crate) fn sweep(&self) -> Vec<Client> {
         let mut known = self.known.lock();
-        known.retain(|_, client| client.streams > 0 || client.seen.elapsed() < FORGET_AFTER);
+        known.retain(|_, client| client.is_connected() || client.seen.elapsed() < FORGET_AFTER);
         known.values().cloned().collect()
     }
 }

@@ -12,8 +12,8 @@
 //! | 4 | 4 | number of commands |
 //! | 8 | 8 | leader's time, milliseconds since 1970 |
 //!
-//! Command, 8 bytes and its body: kind (1), zero (3), body length (4). The body of a send is laid out
-//! below; all others are protobuf messages (`raftmq/v1/command.proto`).
+//! Command, 8 bytes and its body: kind (1), zero (3), body length (4). The bodies of a send and of a
+//! carry are laid out below; all others are protobuf messages (`raftmq/v1/command.proto`).
 //!
 //! Send: topic id (4), number of messages (4), then for each message:
 //!
@@ -22,9 +22,15 @@
 //! | 0 | 4 | queue id |
 //! | 4 | 4 | record length |
 //! | 8 | 8 | hash of the tag, 0 without one |
-//! | 16 | 2 | length of the message id |
-//! | 18 | 2 | zero |
-//! | 20 | … | message id, then the record: an encoded `apache.rocketmq.v2.Message` |
+//! | 16 | 8 | hash of the message group, 0 without one |
+//! | 24 | 8 | milliseconds since 1970: when it is due, or first checked |
+//! | 32 | 2 | length of the message id |
+//! | 34 | 1 | release: 0 at once, 1 at that time, 2 when its transaction is committed |
+//! | 35 | 1 | zero |
+//! | 36 | … | message id, then the record: an encoded `apache.rocketmq.v2.Message` |
+//!
+//! Carry: number of timers (4), then for each: due time (8), log index (8), offset (4), record length
+//! (4), record.
 //!
 //! The record is what index entries point to: (log index, offset in the entry body, length).
 
@@ -38,7 +44,8 @@ use raftmq_proto::raftmq as wire;
 const VERSION: u8 = 1;
 const ENTRY_HEADER_BYTES: usize = 16;
 const COMMAND_HEADER_BYTES: usize = 8;
-const MESSAGE_HEADER_BYTES: usize = 20;
+const MESSAGE_HEADER_BYTES: usize = 36;
+const CARRIED_HEADER_BYTES: usize = 24;
 
 /// Most commands of one entry; receipt nonces count on it.
 pub const COMMANDS_MAX: usize = 1024;
@@ -59,6 +66,15 @@ pub enum Command {
     Renew(wire::Renew),
     ReleaseClient(wire::ReleaseClient),
     Trim(wire::Trim),
+    ResetOffset(wire::ResetOffset),
+    Subscribe(wire::Subscribe),
+    Unsubscribe(wire::Unsubscribe),
+    Fire(wire::Fire),
+    Recall(wire::Recall),
+    EndTransaction(wire::EndTransaction),
+    Redrive(wire::Redrive),
+    Discard(wire::Discard),
+    Carry(Carry),
 }
 
 /// Messages of one topic, stored all or none.
@@ -77,12 +93,54 @@ pub struct NewMessage {
     pub queue_id: u32,
     /// See [`tag_hash`].
     pub tag_hash: u64,
+    /// See [`group_hash`].
+    pub group_hash: u64,
+    /// When consumers may see it.
+    pub release: Release,
     /// The client's message id, at most 65,535 bytes.
     pub message_id: Bytes,
     /// The encoded message.
     pub record: Bytes,
     /// Where the record lies in the entry body; only known after decoding.
     pub record_offset: u32,
+}
+
+/// When consumers may see a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// As soon as it is stored.
+    #[default]
+    AtOnce,
+    /// At this time, milliseconds since 1970.
+    At(u64),
+    /// When its transaction is committed; its producer is asked first at this time.
+    OnCommit(u64),
+}
+
+/// Records whose timers outlive the segments they lie in, written anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carry {
+    /// At least one.
+    pub records: Vec<Carried>,
+}
+
+/// One record that moves to the tail of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carried {
+    /// Its timer.
+    pub timer: wire::Timer,
+    /// The encoded message.
+    pub record: Bytes,
+    /// Where the record lies in the entry body; only known after decoding.
+    pub record_offset: u32,
+}
+
+/// Hash of a message group, which decides the queue; 0 stands for none.
+pub fn group_hash(group: Option<&str>) -> u64 {
+    match group {
+        None | Some("") => 0,
+        Some(group) => xxhash_rust::xxh3::xxh3_64(group.as_bytes()).max(1),
+    }
 }
 
 /// Hash of a tag for filtering; 0 stands for no tag.
@@ -113,6 +171,15 @@ pub fn encode(command: &Command) -> Bytes {
         Command::Renew(message) => (10, message.encode_to_vec().into()),
         Command::ReleaseClient(message) => (11, message.encode_to_vec().into()),
         Command::Trim(message) => (12, message.encode_to_vec().into()),
+        Command::ResetOffset(message) => (13, message.encode_to_vec().into()),
+        Command::Subscribe(message) => (14, message.encode_to_vec().into()),
+        Command::Unsubscribe(message) => (15, message.encode_to_vec().into()),
+        Command::Fire(message) => (16, message.encode_to_vec().into()),
+        Command::Recall(message) => (17, message.encode_to_vec().into()),
+        Command::EndTransaction(message) => (18, message.encode_to_vec().into()),
+        Command::Redrive(message) => (19, message.encode_to_vec().into()),
+        Command::Discard(message) => (20, message.encode_to_vec().into()),
+        Command::Carry(carry) => (21, encode_carry(carry)),
     };
     let mut bytes = BytesMut::with_capacity(COMMAND_HEADER_BYTES + body.len());
     bytes.put_u8(kind);
@@ -135,10 +202,33 @@ fn encode_send(send: &Send) -> Bytes {
         bytes.put_u32_le(message.queue_id);
         bytes.put_u32_le(message.record.len() as u32);
         bytes.put_u64_le(message.tag_hash);
+        bytes.put_u64_le(message.group_hash);
+        let (release, time_ms) = match message.release {
+            Release::AtOnce => (0, 0),
+            Release::At(due_ms) => (1, due_ms),
+            Release::OnCommit(check_ms) => (2, check_ms),
+        };
+        bytes.put_u64_le(time_ms);
         bytes.put_u16_le(message.message_id.len() as u16);
-        bytes.put_u16_le(0);
+        bytes.put_u8(release);
+        bytes.put_u8(0);
         bytes.put_slice(&message.message_id);
         bytes.put_slice(&message.record);
+    }
+    bytes.freeze()
+}
+
+fn encode_carry(carry: &Carry) -> Bytes {
+    let records = carry.records.iter();
+    let length: usize = records.map(|it| CARRIED_HEADER_BYTES + it.record.len()).sum();
+    let mut bytes = BytesMut::with_capacity(4 + length);
+    bytes.put_u32_le(carry.records.len() as u32);
+    for carried in &carry.records {
+        bytes.put_u64_le(carried.timer.due_ms);
+        bytes.put_u64_le(carried.timer.log_index);
+        bytes.put_u32_le(carried.timer.offset);
+        bytes.put_u32_le(carried.record.len() as u32);
+        bytes.put_slice(&carried.record);
     }
     bytes.freeze()
 }
@@ -209,6 +299,15 @@ fn decode(kind: u8, body: Bytes, offset: usize) -> Result<Command, DecodeError> 
         10 => Command::Renew(message(body)?),
         11 => Command::ReleaseClient(message(body)?),
         12 => Command::Trim(message(body)?),
+        13 => Command::ResetOffset(message(body)?),
+        14 => Command::Subscribe(message(body)?),
+        15 => Command::Unsubscribe(message(body)?),
+        16 => Command::Fire(message(body)?),
+        17 => Command::Recall(message(body)?),
+        18 => Command::EndTransaction(message(body)?),
+        19 => Command::Redrive(message(body)?),
+        20 => Command::Discard(message(body)?),
+        21 => Command::Carry(decode_carry(body, offset)?),
         other => return Err(DecodeError(format!("command kind {other} is not known"))),
     })
 }
@@ -230,17 +329,61 @@ fn decode_send(body: Bytes, offset: usize) -> Result<Send, DecodeError> {
         let queue_id = rest.get_u32_le();
         let record_length = rest.get_u32_le() as usize;
         let tag_hash = rest.get_u64_le();
+        let group_hash = rest.get_u64_le();
+        let time_ms = rest.get_u64_le();
         let id_length = rest.get_u16_le() as usize;
-        rest.advance(2);
+        let release = match rest.get_u8() {
+            0 => Release::AtOnce,
+            1 => Release::At(time_ms),
+            2 => Release::OnCommit(time_ms),
+            other => return Err(DecodeError(format!("release {other} is not known"))),
+        };
+        rest.advance(1);
         if rest.len() < id_length + record_length {
             return Err(short());
         }
         let message_id = rest.split_to(id_length);
         let record_offset = (offset + total - rest.len()) as u32;
         let record = rest.split_to(record_length);
-        messages.push(NewMessage { queue_id, tag_hash, message_id, record, record_offset });
+        messages.push(NewMessage {
+            queue_id,
+            tag_hash,
+            group_hash,
+            release,
+            message_id,
+            record,
+            record_offset,
+        });
     }
     Ok(Send { topic_id, messages })
+}
+
+fn decode_carry(body: Bytes, offset: usize) -> Result<Carry, DecodeError> {
+    let short = || DecodeError("a carry ends too early".to_owned());
+    let total = body.len();
+    let mut rest = body;
+    if rest.len() < 4 {
+        return Err(short());
+    }
+    let count = rest.get_u32_le() as usize;
+    let mut records = Vec::with_capacity(count.min(COMMANDS_MAX));
+    for _ in 0..count {
+        if rest.len() < CARRIED_HEADER_BYTES {
+            return Err(short());
+        }
+        let timer = wire::Timer {
+            due_ms: rest.get_u64_le(),
+            log_index: rest.get_u64_le(),
+            offset: rest.get_u32_le(),
+        };
+        let length = rest.get_u32_le() as usize;
+        if rest.len() < length {
+            return Err(short());
+        }
+        let record_offset = (offset + total - rest.len()) as u32;
+        records.push(Carried { timer, record: rest.split_to(length), record_offset });
+    }
+    Ok(Carry { records })
 }
 
 #[cfg(test)]
@@ -253,6 +396,8 @@ mod tests {
         NewMessage {
             queue_id,
             tag_hash: 5,
+            group_hash: 6,
+            release: Release::At(7),
             message_id: Bytes::copy_from_slice(id.as_bytes()),
             record: Bytes::copy_from_slice(record),
             record_offset: 0,
@@ -274,6 +419,25 @@ mod tests {
         for (message, record) in send.messages.iter().zip([&b"one"[..], b"two!"]) {
             let start = message.record_offset as usize;
             assert_eq!(&entry[start..start + message.record.len()], record);
+        }
+    }
+
+    #[test]
+    fn carried_records_lie_where_the_decoder_says() {
+        let timer = wire::Timer { due_ms: 1 << 41, log_index: 9, offset: 8 };
+        let carried = |record: &'static [u8]| Carried {
+            timer,
+            record: Bytes::from_static(record),
+            record_offset: 0,
+        };
+        let carry = Carry { records: vec![carried(b"one"), carried(b"two!")] };
+        let entry = encode_entry(77, &[encode(&Command::Carry(carry))]);
+        let (_, commands) = decode_entry(&entry).unwrap();
+        let Command::Carry(carry) = &commands[0] else { panic!("not a carry") };
+        for (carried, record) in carry.records.iter().zip([&b"one"[..], b"two!"]) {
+            let start = carried.record_offset as usize;
+            assert_eq!(carried.timer, timer);
+            assert_eq!(&entry[start..start + carried.record.len()], record);
         }
     }
 

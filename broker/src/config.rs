@@ -44,6 +44,14 @@ pub struct Config {
     pub retention_bytes: u64,
     /// How often retention looks.
     pub retention_interval: Duration,
+    /// Longest time for which a message may be delayed.
+    pub delay_max: Duration,
+    /// How long a half message waits for its producer before it is asked, when it does not say.
+    pub transaction_timeout: Duration,
+    /// Time between two checks of a half message.
+    pub transaction_check_interval: Duration,
+    /// Checks without an answer after which a half message is rolled back.
+    pub transaction_check_max: u32,
     /// Raft timing.
     pub timing: Timing,
 }
@@ -115,6 +123,10 @@ impl Config {
             retention: Duration::from_secs(72 * 3600),
             retention_bytes: 0,
             retention_interval: Duration::from_secs(30),
+            delay_max: Duration::from_secs(10 * 365 * 86_400),
+            transaction_timeout: Duration::from_secs(6),
+            transaction_check_interval: Duration::from_secs(30),
+            transaction_check_max: 15,
             timing: Timing::default(),
         }
     }

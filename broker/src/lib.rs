@@ -11,6 +11,8 @@
 //! 7. `receive`: A consumer's receive is given messages by a checkout,
 //! 8. `ack`: and says what became of them.
 //!
+//! Beside it: `timers` (what happens at a time), `transaction`, `recall`, `pull`.
+//!
 //! Not here: consensus and files (`raft-store`), routes of other groups (`namesrv`).
 
 mod ack;
@@ -20,9 +22,12 @@ pub mod clock;
 pub mod command;
 mod config;
 mod end;
+mod handle;
 mod metrics;
 mod node;
 pub mod proposer;
+mod pull;
+mod recall;
 mod receive;
 mod registrar;
 mod retention;
@@ -31,6 +36,8 @@ mod send;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod state;
+mod timers;
+mod transaction;
 mod upkeep;
 
 pub use broker::Broker;

@@ -95,6 +95,6 @@ pub(crate) fn route_topic(record: &wire::TopicRecord) -> RouteTopic {
     RouteTopic {
         name: record.name.clone(),
         queue_count: record.queue_count,
-        message_types: vec![record.message_type],
+        message_types: record.message_types.clone(),
     }
 }

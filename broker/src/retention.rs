@@ -1,12 +1,15 @@
 //! Letting go of old messages: by age and by size, whole segments at a time.
 //!
 //! The leader decides up to which log index messages go and proposes it; every replica then drops the
-//! index entries, lets Raft forget the entries (after a snapshot) and deletes the files.
+//! index entries, lets Raft forget the entries (after a snapshot) and deletes the files. A message's
+//! age counts from when it came into its queue: a delayed one from its delivery, a dead letter from its
+//! dead-lettering.
 //!
-//! Invariants: nothing goes that a consumer holds, or a dead letter younger than the retention; a
-//! reader that has opened a segment reads it to the end.
+//! Invariants: nothing goes that a consumer holds, that came into its queue lately, or that still waits
+//! for its time or its transaction; a reader that has opened a segment reads it to the end.
 //!
-//! Not here: carrying a held message forward so that its segment can go (the segment waits instead).
+//! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
+//! waits, for one more retention at the most.
 
 use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::planted::Bug;
@@ -15,10 +18,15 @@ use raftmq_raft_store::world::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
+use crate::command::Carried;
+use crate::command::Carry;
 use crate::command::Command;
 use crate::node::Node;
 use crate::state;
-use crate::state::State;
+
+/// Records that one command carries, and their bytes: what one entry may hold up others for.
+const CARRY_MAX: usize = 1000;
+const CARRY_BYTES_MAX: usize = 1 << 20;
 
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
@@ -38,23 +46,28 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 
 /// At the leader: proposes what goes, if anything does.
 async fn decide(node: &Node) {
-    let dead_letters_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
-    let before_log_index = cut(node, dead_letters_before_ms);
+    let old = old(node);
+    if old == 0 {
+        return;
+    }
+    carry(node, old).await;
+    let before_log_index = old.min(held(node, old).unwrap_or(u64::MAX));
     if before_log_index <= node.state.read().trimmed_before {
         return;
     }
     tracing::info!(before_log_index, "retention: older messages go");
-    let command = Command::Trim(wire::Trim { before_log_index, dead_letters_before_ms });
+    let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
+    let command = Command::Trim(wire::Trim { before_log_index, stored_before_ms });
     if let Err(error) = node.proposer.propose(&command).await {
         tracing::debug!(%error, "retention will try again");
     }
 }
 
-/// First log index that stays.
-fn cut(node: &Node, dead_letters_before_ms: u64) -> u64 {
+/// First log index that age and size let stay.
+fn old(node: &Node) -> u64 {
     let config = &node.config;
     let mut total = node.group.log().disk_bytes();
-    let mut cut = 0;
+    let mut old = 0;
     for segment in node.group.log().sealed_segments() {
         let age = time::wall().duration_since(segment.sealed).unwrap_or_default();
         let too_old = age >= config.retention;
@@ -62,48 +75,92 @@ fn cut(node: &Node, dead_letters_before_ms: u64) -> u64 {
         if !too_old && !too_much {
             break;
         }
-        cut = segment.next_index;
+        old = segment.next_index;
         total -= segment.bytes;
     }
-    if cut == 0 {
-        return 0;
-    }
-    let mut held = held(node, &node.state.read(), dead_letters_before_ms);
-    if planted(Bug::RetentionPastUnread) {
-        held = None;
-    }
-    let cut = cut.min(held.unwrap_or(u64::MAX));
-    metrics::gauge!("raftmq_retention_held_index", node.labels(&[]))
-        .set(held.map_or(0.0, |index| index as f64));
-    cut
+    old
 }
 
-/// The oldest log index that a consumer or a young dead letter still needs.
-fn held(node: &Node, state: &State, dead_letters_before_ms: u64) -> Option<u64> {
+/// Writes the records of timers anew that lie before `log_index`.
+async fn carry(node: &Node, log_index: u64) {
+    loop {
+        let records = to_carry(node, log_index);
+        if records.is_empty() {
+            return;
+        }
+        metrics::counter!("raftmq_carried_records_total", node.labels(&[]))
+            .increment(records.len() as u64);
+        let command = Command::Carry(Carry { records });
+        if let Err(error) = node.proposer.propose(&command).await {
+            tracing::debug!(%error, "what waits is carried in the next round");
+            return;
+        }
+    }
+}
+
+fn to_carry(node: &Node, log_index: u64) -> Vec<Carried> {
     let store = node.group.store();
-    let mut oldest: Option<u64> = None;
-    let mut hold = |index: u64| oldest = Some(oldest.map_or(index, |other| other.min(index)));
-    for (ids, consumption) in &state.consumptions {
-        for (queue_id, progress) in consumption.queues.iter().enumerate() {
-            // Within a queue, a smaller offset never lies later in the log, except for dead letters.
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    state::timers_in_log_before(store, log_index, |timer| {
+        if records.len() >= CARRY_MAX || bytes >= CARRY_BYTES_MAX {
+            return false;
+        }
+        let Some((_, unit)) = state::timer(store, &timer) else { return true };
+        match node.group.read_body(unit.log_index, unit.offset, unit.length) {
+            Ok(record) => {
+                bytes += record.len();
+                records.push(Carried { timer, record, record_offset: 0 });
+            }
+            // Its segment stays, see `held`.
+            Err(error) => tracing::error!(%error, "could not read a message that waits"),
+        }
+        true
+    });
+    records
+}
+
+/// The oldest log index before `old` that is still needed.
+fn held(node: &Node, old: u64) -> Option<u64> {
+    if planted(Bug::RetentionPastUnread) {
+        return None;
+    }
+    let store = node.group.store();
+    let mut cut = old;
+    state::timers_in_log_before(store, old, |timer| {
+        let unit = state::timer(store, &timer).map(|(_, unit)| unit);
+        cut = cut.min(unit.map_or(cut, |unit| unit.log_index));
+        unit.is_none()
+    });
+    for (ids, consumption) in &node.state.read().consumptions {
+        for (queue_id, progress) in (0..).zip(&consumption.queues) {
+            // A smaller offset never came into the queue later.
             if let Some(offset) = progress.inflight.keys().next()
-                && let Some(unit) = state::unit(store, ids.1, queue_id as u32, *offset)
+                && let Some(unit) = state::unit(store, ids.1, queue_id, *offset)
             {
-                hold(unit.log_index);
+                cut = cut.min(unit.placed_index());
             }
         }
     }
-    for topic in state.topics.values().filter(|topic| !topic.record.dead_letters_of.is_empty()) {
-        for (queue_id, queue) in (0..).zip(&topic.queues) {
-            state::units(store, topic.record.id, queue_id, queue.min, queue.max, |_, unit| {
-                if unit.stored_ms >= dead_letters_before_ms {
-                    hold(unit.log_index);
-                }
-                true
-            });
+    // What stays in its queue keeps its record, which may hold up others in turn.
+    loop {
+        let mut needed = cut;
+        state::moved_before(store, cut, |log_index, placed_index| {
+            if placed_index >= cut {
+                needed = log_index;
+            }
+            placed_index < cut
+        });
+        if needed == cut {
+            break;
         }
+        cut = needed;
     }
-    oldest
+    metrics::gauge!("raftmq_retention_held_index", node.labels(&[])).set(if cut < old {
+        cut as f64
+    } else {
+        0.0
+    });
+    Some(cut)
 }
 
 /// On every node: deletes what was trimmed.

@@ -13,6 +13,7 @@ use raftmq_proto::v2::MessageType;
 
 use crate::command::Command;
 use crate::command::Send;
+use crate::handle;
 use crate::node::Node;
 use crate::rpc::status;
 use crate::rpc::status::Failure;
@@ -33,9 +34,11 @@ pub(crate) async fn send(
     mut parsed: Parsed,
 ) -> Result<v2::SendMessageResponse, Failure> {
     let (topic_id, queue_count) = topic(node, &parsed)?;
-    for message in &mut parsed.messages {
-        message.queue_id = NEXT_QUEUE.fetch_add(1, Ordering::Relaxed) % queue_count;
+    for (message, priority) in parsed.messages.iter_mut().zip(&parsed.priorities) {
+        message.queue_id = queue(message.group_hash, *priority, queue_count);
     }
+    let transactional: Vec<bool> =
+        parsed.types.iter().map(|kind| *kind == MessageType::Transaction).collect();
     let sizes: Vec<usize> = parsed.messages.iter().map(|message| message.record.len()).collect();
     let command = Command::Send(Send { topic_id, messages: parsed.messages });
     let sent = match node.proposer.propose(&command).await? {
@@ -44,15 +47,30 @@ pub(crate) async fn send(
         other => panic!("a send was answered with {other:?}"),
     };
     let repeated = sent.iter().filter(|sent| sent.repeated).count() as u64;
-    count(node, &parsed.topic, &sizes, repeated);
-    let entries =
-        sent.into_iter().zip(&parsed.message_ids).map(|(sent, message_id)| v2::SendResultEntry {
+    count(node, &parsed.topic, message_type(&parsed.types), &sizes, repeated);
+    let entries = sent.into_iter().zip(&parsed.message_ids).zip(transactional).map(
+        |((sent, message_id), transactional)| v2::SendResultEntry {
             status: Some(status::ok()),
             message_id: message_id.clone(),
+            transaction_id: if transactional { message_id.clone() } else { String::new() },
+            // -1: in no queue yet.
             offset: sent.offset as i64,
-            ..Default::default()
-        });
+            recall_handle: sent
+                .timer
+                .map_or_else(String::new, |timer| handle::encode_recall(topic_id, &timer)),
+        },
+    );
     Ok(v2::SendMessageResponse { status: Some(status::ok()), entries: entries.collect() })
+}
+
+/// The queue of a message: that of its message group, whatever the client's language makes of it; that
+/// of its priority, of which the highest queue is the first to be read; or any.
+fn queue(group_hash: u64, priority: Option<u32>, queue_count: u32) -> u32 {
+    match priority {
+        Some(priority) => priority.min(queue_count - 1),
+        None if group_hash != 0 => (group_hash % u64::from(queue_count)) as u32,
+        None => NEXT_QUEUE.fetch_add(1, Ordering::Relaxed) % queue_count,
+    }
 }
 
 /// Id and queue count of the topic, if it takes what is sent.
@@ -61,12 +79,12 @@ fn topic(node: &Node, parsed: &Parsed) -> Result<(u32, u32), Refusal> {
     let topic =
         state.topic(&parsed.topic).ok_or_else(|| Refusal::topic_not_found(&parsed.topic))?;
     for message_type in &parsed.types {
-        if *message_type != MessageType::Normal {
+        if !topic.takes(*message_type) {
             let text = format!(
                 "a {} message was sent to topic {}, which takes {}",
                 message_type.as_str_name(),
                 parsed.topic,
-                topic_type(topic.record.message_type)
+                types(&topic.record.message_types)
             );
             return Err(Refusal::new(Code::MessagePropertyConflictWithType, text));
         }
@@ -74,12 +92,26 @@ fn topic(node: &Node, parsed: &Parsed) -> Result<(u32, u32), Refusal> {
     Ok((topic.record.id, topic.queues.len() as u32))
 }
 
-fn topic_type(number: i32) -> &'static str {
-    MessageType::try_from(number).map_or("another type", |kind| kind.as_str_name())
+fn types(numbers: &[i32]) -> String {
+    let name = |number: &i32| {
+        MessageType::try_from(*number).map_or("another type", |kind| kind.as_str_name())
+    };
+    numbers.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn count(node: &Node, topic: &str, sizes: &[usize], repeated: u64) {
-    let labels = node.labels(&[("topic", topic), ("message_type", "normal")]);
+/// As metrics name it; messages of one request nearly always are of one type.
+fn message_type(types: &[MessageType]) -> &'static str {
+    match types.first() {
+        Some(MessageType::Fifo) => "fifo",
+        Some(MessageType::Delay) => "delay",
+        Some(MessageType::Transaction) => "transaction",
+        Some(MessageType::Priority) => "priority",
+        _ => "normal",
+    }
+}
+
+fn count(node: &Node, topic: &str, message_type: &str, sizes: &[usize], repeated: u64) {
+    let labels = node.labels(&[("topic", topic), ("message_type", message_type)]);
     let bytes = sizes.iter().sum::<usize>() as u64;
     metrics::counter!("rocketmq_messages_in_total", labels.clone())
         .increment(sizes.len() as u64 - repeated);

@@ -37,6 +37,7 @@ use crate::receive;
 use crate::retention;
 use crate::rpc::MessagingService;
 use crate::state;
+use crate::timers;
 use crate::upkeep;
 
 /// A running node. Lives in the process that started it.
@@ -123,7 +124,8 @@ impl SimulatedBroker {
             .map_err(raftmq_raft_store::StartError::from)?;
         task::spawn(broker::wake_receives(node.clone(), stop.clone()));
         task::spawn(upkeep::run(node.clone(), stop.clone()));
-        task::spawn(retention::run(node.clone(), stop));
+        task::spawn(retention::run(node.clone(), stop.clone()));
+        task::spawn(timers::run(node.clone(), stop));
         let service = MessagingService::new(node.clone());
         serve_relayed(service.clone(), &config.client_listen);
         Ok(Self { node, service, group })
@@ -149,7 +151,7 @@ impl SimulatedBroker {
         let command = Command::CreateTopic(wire::CreateTopic {
             name: name.to_owned(),
             queue_count,
-            message_type: 1,
+            message_types: vec![1],
             retention_ms: 0,
         });
         self.node.proposer.propose(&command).await
@@ -157,8 +159,11 @@ impl SimulatedBroker {
 
     /// Makes a consumer group, if this node leads.
     pub async fn create_group(&self, name: &str, max_attempts: u32) -> Outcome {
-        let command =
-            Command::CreateGroup(wire::CreateGroup { name: name.to_owned(), max_attempts });
+        let command = Command::CreateGroup(wire::CreateGroup {
+            name: name.to_owned(),
+            max_attempts,
+            ..Default::default()
+        });
         self.node.proposer.propose(&command).await
     }
 

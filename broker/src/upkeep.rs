@@ -20,6 +20,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const DUE_MAX: usize = 1024;
 /// Time between two clean-ups of what is remembered about clients and deliveries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How long messages are held back for a filter with which nobody receives: a waiting receive takes
+/// 20 s at the most, and a consumer at work may take a while to come back.
+const SUBSCRIBED_FOR: Duration = Duration::from_secs(120);
 /// How long before its time a message is renewed, so that nobody else gets it in between.
 const RENEW_BEFORE_MS: u64 = 10_000;
 /// How long a living owner keeps a message without looking again.
@@ -57,6 +60,7 @@ async fn sweep(node: &Node) {
         node.clients.sweep();
         if let Some(term) = node.leading_term() {
             forget_ended(node, term);
+            forget_subscriptions(node, term).await;
         }
     }
 }
@@ -73,6 +77,26 @@ fn forget_ended(node: &Node, term: u64) {
     let state = node.state.read();
     for (ids, consumption) in &state.consumptions {
         node.lanes.lane(term, *ids).forget_ended(consumption);
+    }
+}
+
+/// What only a filter wants with which nobody receives any more is not kept for it for ever.
+async fn forget_subscriptions(node: &Node, term: u64) {
+    let several: Vec<_> = {
+        let state = node.state.read();
+        let several = state.consumptions.iter().filter(|(_, it)| it.subscriptions.len() > 1);
+        several.map(|(ids, _)| *ids).collect()
+    };
+    for ids in several {
+        for subscription in node.lanes.lane(term, ids).unseen_for(SUBSCRIBED_FOR) {
+            let command = Command::Unsubscribe(wire::Unsubscribe {
+                group_id: ids.0,
+                topic_id: ids.1,
+                subscription: Some(subscription),
+            });
+            // Otherwise the next sweep does it.
+            let _ = node.proposer.propose(&command).await;
+        }
     }
 }
 

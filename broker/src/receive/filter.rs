@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::FilterType;
@@ -59,6 +60,42 @@ impl Filter {
         }
         let hashes = tags.iter().map(|tag| tag_hash(Some(tag))).collect();
         Ok(Self::Tags { tags, hashes })
+    }
+
+    /// The filter of a subscription, unless it is one that a later version took.
+    pub fn of_subscription(subscription: &wire::Subscription) -> Option<Self> {
+        let expression = v2::FilterExpression {
+            r#type: subscription.filter_type,
+            expression: subscription.expression.clone(),
+        };
+        Self::parse(Some(&expression)).ok()
+    }
+
+    /// The subscription of whoever receives with this filter.
+    pub fn subscription(&self) -> wire::Subscription {
+        let (filter_type, expression) = self.text();
+        wire::Subscription { filter_type: filter_type.into(), expression }
+    }
+
+    /// Type and expression that parse to an equal filter.
+    pub fn text(&self) -> (FilterType, String) {
+        match self {
+            Self::All => (FilterType::Tag, "*".to_owned()),
+            Self::Tags { tags, .. } => {
+                (FilterType::Tag, tags.iter().cloned().collect::<Vec<_>>().join("||"))
+            }
+        }
+    }
+
+    /// Whether it looks at more than the tag.
+    pub fn needs_properties(&self) -> bool {
+        false
+    }
+
+    /// Whether this message is wanted.
+    pub fn matches_message(&self, message: &v2::Message) -> bool {
+        let tag = message.system_properties.as_ref().and_then(|it| it.tag.as_deref());
+        self.matches(tag)
     }
 
     /// Whether a message with this tag hash may be wanted.

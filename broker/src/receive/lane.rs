@@ -7,14 +7,21 @@
 //! Invariants: checkouts of a lane are submitted in the order in which offsets were reserved; after an
 //! outcome that does not match, nothing new is reserved until all outcomes are in, and then choosing
 //! begins again at the replicated cursor. Lanes live as long as a leadership.
+//!
+//! Messages that can not go to whoever asks are held back when somebody may get them later: an earlier
+//! one of their message group is not consumed (FIFO groups), or another member's filter wants them. In
+//! a FIFO group one checkout is under way at a time.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::v2;
 use raftmq_raft_store::state::StateStore;
+use raftmq_raft_store::world::time::Instant;
 use tokio::sync::Notify;
 
 use super::filter::Filter;
@@ -22,6 +29,7 @@ use crate::proposer::Place;
 use crate::proposer::Submitted;
 use crate::state;
 use crate::state::State;
+use crate::state::Topic;
 use crate::state::Unit;
 
 /// Index entries looked at in one choice. A filter that matches little gives way after this many.
@@ -43,6 +51,16 @@ pub(crate) struct Lane {
     pub(crate) arrived: Notify,
     /// Deliveries that went to their client in this leadership: nonce by (queue id, offset).
     confirmed: Mutex<HashMap<(u32, u64), u64>>,
+    /// Filters of the group's subscriptions, and when somebody last received with them.
+    filters: Mutex<Vec<Known>>,
+}
+
+/// A subscription of the group.
+struct Known {
+    subscription: wire::Subscription,
+    /// None: it no longer parses, and wants nothing.
+    filter: Option<Filter>,
+    seen: Instant,
 }
 
 /// What has been chosen and not yet decided.
@@ -57,6 +75,10 @@ struct Choice {
     stale: bool,
     /// Which queue to look at first, so that none is favoured.
     first_queue: usize,
+    /// Where to look first among what was held back, for the same reason.
+    first_ready: (u32, u64),
+    /// The reset of the cursors that `next` knows of.
+    reset_at: u64,
 }
 
 /// All lanes of a leadership.
@@ -108,6 +130,14 @@ pub(crate) struct Wish<'a> {
     /// Empty unless the broker keeps the messages invisible while the client lives.
     pub(crate) renew_client_id: &'a str,
     pub(crate) max_attempts: u32,
+    /// Messages of one message group go out one after the other.
+    pub(crate) fifo: bool,
+    /// 0 without an attempt id.
+    pub(crate) attempt_hash: u64,
+    /// Queues with a higher number go first.
+    pub(crate) by_priority: bool,
+    /// Reads a message, for filters that look at its properties.
+    pub(crate) read: &'a dyn Fn(&Unit) -> Option<v2::Message>,
 }
 
 /// A checkout on its way, and the index entries of what it asks for.
@@ -127,8 +157,15 @@ impl Lane {
             under_way: 0,
             stale: true,
             first_queue: 0,
+            first_ready: (0, 0),
+            reset_at: 0,
         };
-        Self { choice: Mutex::new(choice), arrived: Notify::new(), confirmed: Mutex::default() }
+        Self {
+            choice: Mutex::new(choice),
+            arrived: Notify::new(),
+            confirmed: Mutex::default(),
+            filters: Mutex::default(),
+        }
     }
 
     /// Chooses up to `wish.count` messages and submits their checkout to `place`; gives `place` back
@@ -140,12 +177,27 @@ impl Lane {
         wish: &Wish<'_>,
         place: Place,
     ) -> Result<Chosen, Place> {
+        let (Some(topic), Some(consumption)) =
+            (state.topics.get(&wish.ids.1), state.consumptions.get(&wish.ids))
+        else {
+            return Err(place);
+        };
+        let others = self.others(consumption, wish.filter);
         let mut choice = self.choice.lock();
-        choice.settle(state, wish.ids);
+        if wish.fifo && choice.under_way > 0 {
+            // What is under way may hold up whatever is chosen now.
+            return Err(place);
+        }
+        choice.settle(topic, consumption);
+        let looked = Looked { topic, consumption, store, wish, others: &others };
         let mut pick = Pick::default();
-        choice.pick_again(state, store, wish, &mut pick);
-        if !choice.stale {
-            choice.pick_new(state, store, wish, &mut pick);
+        choice.pick_reread(&looked, &mut pick);
+        if pick.queues.is_empty() {
+            choice.pick_again(&looked, &mut pick);
+            choice.pick_ready(&looked, &mut pick);
+            if !choice.stale {
+                choice.pick_new(&looked, &mut pick);
+            }
         }
         if pick.queues.is_empty() {
             return Err(place);
@@ -159,16 +211,52 @@ impl Lane {
         choice.under_way += 1;
         let mut queues: Vec<_> = pick.queues.into_values().collect();
         queues.sort_by_key(|queue| queue.queue_id);
+        // The order of a message group is that of its queue.
+        queues.iter_mut().for_each(|queue| queue.again.sort_unstable());
         let command = crate::command::Command::Checkout(wire::Checkout {
             group_id: wish.ids.0,
             topic_id: wish.ids.1,
             queues,
             visible_at_ms: wish.visible_at_ms,
             renew_client_id: wish.renew_client_id.to_owned(),
+            attempt_hash: if wish.fifo { wish.attempt_hash } else { 0 },
         });
         // Under the lock: the log sees checkouts in the order of their reservations.
         let submitted = place.submit(&command);
         Ok(Chosen { submitted, units: pick.units, again, more: pick.more })
+    }
+
+    /// The filters of the group's other subscriptions.
+    fn others(&self, consumption: &state::Consumption, own: &Filter) -> Vec<Filter> {
+        if consumption.subscriptions.len() <= 1 {
+            return Vec::new();
+        }
+        let mut known = self.filters.lock();
+        known.retain(|known| consumption.subscriptions.contains(&known.subscription));
+        for subscription in &consumption.subscriptions {
+            if !known.iter().any(|known| known.subscription == *subscription) {
+                let subscription = subscription.clone();
+                let filter = Filter::of_subscription(&subscription);
+                known.push(Known { subscription, filter, seen: Instant::now() });
+            }
+        }
+        let filters = known.iter().filter_map(|known| known.filter.as_ref());
+        filters.filter(|filter| *filter != own).cloned().collect()
+    }
+
+    /// Somebody receives with this subscription.
+    pub(crate) fn seen(&self, subscription: &wire::Subscription) {
+        let mut known = self.filters.lock();
+        if let Some(known) = known.iter_mut().find(|known| known.subscription == *subscription) {
+            known.seen = Instant::now();
+        }
+    }
+
+    /// Subscriptions with which nobody received for so long.
+    pub(crate) fn unseen_for(&self, duration: Duration) -> Vec<wire::Subscription> {
+        let known = self.filters.lock();
+        let unseen = known.iter().filter(|known| known.seen.elapsed() > duration);
+        unseen.map(|known| known.subscription.clone()).collect()
     }
 
     pub(crate) fn confirm(&self, receipt: &wire::Receipt) {
@@ -206,11 +294,77 @@ impl Chosen {
     }
 }
 
+/// What a choice looks at.
+struct Looked<'a> {
+    topic: &'a Topic,
+    consumption: &'a state::Consumption,
+    store: &'a StateStore,
+    wish: &'a Wish<'a>,
+    others: &'a [Filter],
+}
+
+/// Who wants a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The one who asks.
+    Here,
+    /// Another member of the group.
+    Elsewhere,
+    /// Nobody: it is consumed.
+    Nowhere,
+}
+
+impl Looked<'_> {
+    fn unit(&self, queue_id: u32, offset: u64) -> Option<Unit> {
+        state::unit(self.store, self.wish.ids.1, queue_id, offset)
+    }
+
+    fn wanted(&self, unit: &Unit) -> Wanted {
+        let mut message = None;
+        let mut wants = |filter: &Filter| {
+            if !filter.may_match(unit.tag_hash) || !filter.needs_properties() {
+                return filter.may_match(unit.tag_hash);
+            }
+            let message = message.get_or_insert_with(|| (self.wish.read)(unit));
+            // What can not be read is dealt with where it is delivered.
+            message.as_ref().is_none_or(|message| filter.matches_message(message))
+        };
+        if wants(self.wish.filter) {
+            Wanted::Here
+        } else if self.others.iter().any(wants) {
+            Wanted::Elsewhere
+        } else {
+            Wanted::Nowhere
+        }
+    }
+
+    /// What looking at one message costs: some filters read it.
+    fn cost(&self) -> usize {
+        let reads =
+            self.wish.filter.needs_properties() || self.others.iter().any(Filter::needs_properties);
+        if reads { 16 } else { 1 }
+    }
+
+    /// Whether everything before it in its message group is consumed or in the pick.
+    fn is_its_turn(&self, pick: &Pick, queue_id: u32, offset: u64, group_hash: u64) -> bool {
+        if !self.wish.fifo || group_hash == 0 {
+            return true;
+        }
+        let progress = self.consumption.queues.get(queue_id as usize);
+        progress.is_none_or(|progress| {
+            let mut before = progress.before_in_group(group_hash, offset);
+            before.all(|before| pick.units.contains_key(&(queue_id, before)))
+        })
+    }
+}
+
 /// What one choice has gathered.
 #[derive(Default)]
 struct Pick {
     queues: HashMap<u32, wire::QueueCheckout>,
     units: HashMap<(u32, u64), Unit>,
+    /// Message groups of which something was passed over: (queue id, hash).
+    blocked: HashSet<(u32, u64)>,
     bytes: u64,
     more: bool,
 }
@@ -226,6 +380,11 @@ impl Pick {
         self.units.insert((queue_id, offset), unit);
     }
 
+    fn add_again(&mut self, queue_id: u32, offset: u64, unit: Unit) {
+        self.queue(queue_id).again.push(offset);
+        self.add(queue_id, offset, unit);
+    }
+
     fn queue(&mut self, queue_id: u32) -> &mut wire::QueueCheckout {
         self.queues
             .entry(queue_id)
@@ -235,12 +394,15 @@ impl Pick {
 
 impl Choice {
     /// Begins at the replicated cursor when that is needed and possible, and follows retention.
-    fn settle(&mut self, state: &State, ids: (u32, u32)) {
-        let Some(topic) = state.topics.get(&ids.1) else { return };
+    fn settle(&mut self, topic: &Topic, consumption: &state::Consumption) {
         let cursor = |queue_id: usize| {
-            let progress = state.consumptions.get(&ids).and_then(|c| c.queues.get(queue_id));
+            let progress = consumption.queues.get(queue_id);
             progress.map_or(topic.queues[queue_id].min, |progress| progress.next_offset)
         };
+        if self.reset_at != consumption.reset_at {
+            self.reset_at = consumption.reset_at;
+            self.stale = true;
+        }
         if self.stale && self.under_way == 0 {
             self.next = (0..topic.queues.len()).map(cursor).collect();
             self.stale = false;
@@ -253,8 +415,23 @@ impl Choice {
         }
     }
 
-    fn pick_again(&self, state: &State, store: &StateStore, wish: &Wish<'_>, pick: &mut Pick) {
-        let Some(consumption) = state.consumptions.get(&wish.ids) else { return };
+    /// What went to the same attempt before, whose answer got lost.
+    fn pick_reread(&self, looked: &Looked<'_>, pick: &mut Pick) {
+        let hash = looked.wish.attempt_hash;
+        if !looked.wish.fifo || hash == 0 {
+            return;
+        }
+        let Some(places) = looked.consumption.attempts.get(&hash) else { return };
+        for (queue_id, offset) in places {
+            let Some(unit) = looked.unit(*queue_id, *offset) else { continue };
+            pick.queue(*queue_id).reread.push(*offset);
+            pick.add(*queue_id, *offset, unit);
+        }
+    }
+
+    /// What was handed out and came back.
+    fn pick_again(&self, looked: &Looked<'_>, pick: &mut Pick) {
+        let (consumption, wish) = (looked.consumption, looked.wish);
         for (visible_at, queue_id, offset) in &consumption.due {
             if *visible_at > wish.now_ms {
                 break;
@@ -263,75 +440,175 @@ impl Choice {
                 pick.more = true;
                 break;
             }
-            let record = consumption
-                .queues
-                .get(*queue_id as usize)
-                .and_then(|progress| progress.inflight.get(offset));
-            // Exhausted messages are on their way to the dead letters.
-            let exhausted = record.is_none_or(|record| record.attempt >= wish.max_attempts);
-            // `upkeep` renews what a living owner holds well before its time; only when that did not
-            // happen has the owner gone.
-            let owned = record.is_some_and(|record| {
-                !record.renew_client_id.is_empty() && visible_at + OWNER_GRACE_MS > wish.now_ms
-            });
-            if exhausted || owned || self.again.contains(&(*queue_id, *offset)) {
-                continue;
+            let Some(record) = consumption.inflight(*queue_id, *offset) else { continue };
+            if self.may_go_again(wish, *queue_id, *offset, record)
+                && looked.is_its_turn(pick, *queue_id, *offset, record.group_hash)
+                && let Some(unit) = looked.unit(*queue_id, *offset)
+                && !pick.units.contains_key(&(*queue_id, *offset))
+                && looked.wanted(&unit) == Wanted::Here
+            {
+                pick.add_again(*queue_id, *offset, unit);
+                self.pick_followers(looked, *queue_id, *offset, record.group_hash, pick);
             }
-            let Some(unit) = state::unit(store, wish.ids.1, *queue_id, *offset) else { continue };
-            if !wish.filter.may_match(unit.tag_hash) {
-                continue;
-            }
-            pick.queue(*queue_id).again.push(*offset);
-            pick.add(*queue_id, *offset, unit);
         }
     }
 
-    fn pick_new(&mut self, state: &State, store: &StateStore, wish: &Wish<'_>, pick: &mut Pick) {
-        let Some(topic) = state.topics.get(&wish.ids.1) else { return };
-        let queue_count = topic.queues.len();
+    /// Whether a message that was handed out before may be handed out now.
+    fn may_go_again(
+        &self,
+        wish: &Wish<'_>,
+        queue_id: u32,
+        offset: u64,
+        record: &wire::InflightRecord,
+    ) -> bool {
+        // Exhausted messages are on their way to the dead letters.
+        let exhausted = record.attempt >= wish.max_attempts;
+        // `upkeep` renews what a living owner holds well before its time; only when that did not
+        // happen has the owner gone.
+        let owned = !record.renew_client_id.is_empty()
+            && record.visible_at_ms + OWNER_GRACE_MS > wish.now_ms;
+        record.visible_at_ms <= wish.now_ms
+            && !exhausted
+            && !owned
+            && !self.again.contains(&(queue_id, offset))
+    }
+
+    /// What comes after a picked message in its message group, as far as it may go now.
+    fn pick_followers(
+        &self,
+        looked: &Looked<'_>,
+        queue_id: u32,
+        offset: u64,
+        group_hash: u64,
+        pick: &mut Pick,
+    ) {
+        let Some(progress) = looked.consumption.queues.get(queue_id as usize) else { return };
+        let Some(offsets) = progress.groups.get(&group_hash) else { return };
+        for follower in offsets.range(offset + 1..) {
+            let Some(record) = progress.inflight.get(follower) else { break };
+            let goes =
+                record.attempt == 0 || self.may_go_again(looked.wish, queue_id, *follower, record);
+            if !goes || pick.is_full(looked.wish) {
+                break;
+            }
+            match looked.unit(queue_id, *follower) {
+                Some(unit) if looked.wanted(&unit) == Wanted::Here => {
+                    pick.add_again(queue_id, *follower, unit);
+                }
+                _ => break,
+            }
+        }
+    }
+
+    /// What was held back and may go now.
+    fn pick_ready(&mut self, looked: &Looked<'_>, pick: &mut Pick) {
+        let ready = &looked.consumption.ready;
+        let from_here = ready.range(self.first_ready..).chain(ready.range(..self.first_ready));
+        for (at, (queue_id, offset)) in from_here.enumerate() {
+            if pick.is_full(looked.wish) || at * looked.cost() >= UNITS_SCANNED_MAX {
+                pick.more = true;
+                self.first_ready = (*queue_id, *offset);
+                break;
+            }
+            let Some(unit) = looked.unit(*queue_id, *offset) else { continue };
+            let reserved = self.again.contains(&(*queue_id, *offset));
+            match looked.wanted(&unit) {
+                Wanted::Here if !reserved && !pick.units.contains_key(&(*queue_id, *offset)) => {
+                    let group_hash = if looked.wish.fifo { unit.group_hash } else { 0 };
+                    pick.add_again(*queue_id, *offset, unit);
+                    self.pick_followers(looked, *queue_id, *offset, group_hash, pick);
+                }
+                // It was held back for a filter that is gone.
+                Wanted::Nowhere => pick.queue(*queue_id).dropped.push(*offset),
+                Wanted::Here | Wanted::Elsewhere => (),
+            }
+        }
+    }
+
+    fn pick_new(&mut self, looked: &Looked<'_>, pick: &mut Pick) {
+        let queue_count = looked.topic.queues.len();
         let mut scanned = 0;
         for step in 0..queue_count {
-            let queue_id = (self.first_queue + step) % queue_count;
-            let max = topic.queues[queue_id].max;
-            let from = self.next[queue_id];
-            if from >= max {
+            let queue_id = if looked.wish.by_priority {
+                queue_count - 1 - step
+            } else {
+                (self.first_queue + step) % queue_count
+            };
+            if self.next[queue_id] >= looked.topic.queues[queue_id].max {
                 continue;
             }
-            if pick.is_full(wish) || scanned >= UNITS_SCANNED_MAX {
+            if pick.is_full(looked.wish) || scanned >= UNITS_SCANNED_MAX {
                 pick.more = true;
                 break;
             }
-            let progress = state.consumptions.get(&wish.ids).and_then(|c| c.queues.get(queue_id));
-            let inflight = progress.map_or(0, |progress| {
-                progress.inflight.len() + (from - progress.next_offset.min(from)) as usize
-            });
-            if inflight >= INFLIGHT_MAX {
-                metrics::counter!("raftmq_inflight_limit_reached_total").increment(1);
-                continue;
-            }
-            let mut next = from;
-            let mut taken = Vec::new();
-            state::units(store, wish.ids.1, queue_id as u32, from, max, |offset, unit| {
-                if pick.is_full(wish) || scanned >= UNITS_SCANNED_MAX {
-                    return false;
-                }
-                scanned += 1;
-                next = offset + 1;
-                if wish.filter.may_match(unit.tag_hash) {
-                    taken.push(offset);
-                    pick.add(queue_id as u32, offset, unit);
-                }
-                true
-            });
-            if next > from {
-                self.next[queue_id] = next;
-                let queue = pick.queue(queue_id as u32);
-                queue.from_offset = from;
-                queue.next_offset = next;
-                queue.taken = taken;
-            }
-            pick.more |= next < max;
+            self.pick_new_of(looked, queue_id, &mut scanned, pick);
         }
         self.first_queue = (self.first_queue + 1) % queue_count.max(1);
+    }
+
+    fn pick_new_of(
+        &mut self,
+        looked: &Looked<'_>,
+        queue_id: usize,
+        scanned: &mut usize,
+        pick: &mut Pick,
+    ) {
+        let wish = looked.wish;
+        let (from, max) = (self.next[queue_id], looked.topic.queues[queue_id].max);
+        let mut inflight = looked.consumption.queues.get(queue_id).map_or(0, |progress| {
+            progress.inflight.len() + (from - progress.next_offset.min(from)) as usize
+        });
+        if inflight >= INFLIGHT_MAX {
+            metrics::counter!("raftmq_inflight_limit_reached_total").increment(1);
+            return;
+        }
+        let id = queue_id as u32;
+        let mut part =
+            wire::QueueCheckout { queue_id: id, from_offset: from, ..Default::default() };
+        // Without one, all up to the end were taken out.
+        part.next_offset = max;
+        state::units(looked.store, wish.ids.1, id, from, max, |offset, unit| {
+            if pick.is_full(wish) || *scanned >= UNITS_SCANNED_MAX || inflight >= INFLIGHT_MAX {
+                part.next_offset = offset;
+                return false;
+            }
+            *scanned += looked.cost();
+            let wanted = looked.wanted(&unit);
+            if wanted == Wanted::Nowhere {
+                return true;
+            }
+            inflight += 1;
+            let group_hash = if wish.fifo { unit.group_hash } else { 0 };
+            let its_turn = !pick.blocked.contains(&(id, group_hash))
+                && looked.is_its_turn(pick, id, offset, group_hash);
+            if its_turn && wanted == Wanted::Here {
+                part.taken.push(offset);
+                if wish.fifo {
+                    part.taken_groups.push(group_hash);
+                }
+                pick.add(id, offset, unit);
+            } else {
+                part.held.push(offset);
+                if wish.fifo {
+                    part.held_groups.push(group_hash);
+                }
+                if group_hash != 0 {
+                    pick.blocked.insert((id, group_hash));
+                }
+            }
+            true
+        });
+        pick.more |= part.next_offset < max;
+        // Somebody else may want what was held back.
+        pick.more |= !part.held.is_empty() && !looked.others.is_empty();
+        if part.next_offset > from {
+            self.next[queue_id] = part.next_offset;
+            let queue = pick.queue(id);
+            *queue = wire::QueueCheckout {
+                again: std::mem::take(&mut queue.again),
+                dropped: std::mem::take(&mut queue.dropped),
+                ..part
+            };
+        }
     }
 }

@@ -6,7 +6,6 @@
 //! invisibility survive a change of leader.
 
 pub(crate) mod filter;
-pub(crate) mod handle;
 mod lane;
 
 use std::collections::HashMap;
@@ -27,12 +26,15 @@ use self::lane::Lane;
 pub use self::lane::Lanes;
 use self::lane::Wish;
 use crate::clock;
+use crate::command::Command;
+use crate::handle;
 use crate::node::Node;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;
 use crate::state::CommandReply;
 use crate::state::Granted;
 use crate::state::Rejection;
+use crate::state::Topic;
 use crate::state::Unit;
 
 /// Longest time between two looks of a waiting receive; arrivals wake it earlier.
@@ -48,6 +50,8 @@ pub(crate) struct Receive {
     pub(crate) invisible: Duration,
     /// Keep the messages invisible while this client lives. Empty: do not.
     pub(crate) renew_client_id: String,
+    /// Hash of the attempt id, 0 without one.
+    pub(crate) attempt_hash: u64,
 }
 
 /// Waits for messages until `until`; an empty list when none came.
@@ -62,9 +66,12 @@ pub(crate) async fn receive(
     let Some(term) = node.leading_term() else {
         return Err(Failure::Elsewhere(ProposeError::NotLeader));
     };
+    let subscription = receive.filter.subscription();
     loop {
         let ids = ids(node, receive)?;
+        subscribe(node, ids, &subscription).await?;
         let lane = node.lanes.lane(term, ids);
+        lane.seen(&subscription);
         let arrived = lane.arrived.notified();
         let messages = take(node, term, ids, receive).await?;
         if !messages.is_empty() {
@@ -94,6 +101,32 @@ fn ids(node: &Node, receive: &Receive) -> Result<(u32, u32), Refusal> {
     Ok((group.id, topic.record.id))
 }
 
+/// Makes the filter known to the group, so that nobody passes over what only this member wants.
+async fn subscribe(
+    node: &Node,
+    ids: (u32, u32),
+    subscription: &wire::Subscription,
+) -> Result<(), Failure> {
+    let known = node
+        .state
+        .read()
+        .consumptions
+        .get(&ids)
+        .is_some_and(|consumption| consumption.subscriptions.contains(subscription));
+    if known {
+        return Ok(());
+    }
+    let command = Command::Subscribe(wire::Subscribe {
+        group_id: ids.0,
+        topic_id: ids.1,
+        subscription: Some(subscription.clone()),
+    });
+    match node.proposer.propose(&command).await? {
+        CommandReply::Rejected(rejection) => Err(rejection.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Takes what is there now.
 async fn take(
     node: &Node,
@@ -103,10 +136,13 @@ async fn take(
 ) -> Result<Vec<v2::Message>, Failure> {
     let lane = node.lanes.lane(term, ids);
     let place = node.proposer.place().await?;
+    let fifo;
     let chosen = {
         let state = node.state.read();
         let now_ms = clock::not_before(state.time_ms);
-        let max_attempts = state.groups.get(&ids.0).map_or(u32::MAX, |group| group.max_attempts);
+        let Some(group) = state.groups.get(&ids.0) else { return Ok(Vec::new()) };
+        let by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
+        fifo = group.fifo;
         let wish = Wish {
             ids,
             filter: &receive.filter,
@@ -114,7 +150,11 @@ async fn take(
             now_ms,
             visible_at_ms: now_ms + receive.invisible.as_millis() as u64,
             renew_client_id: &receive.renew_client_id,
-            max_attempts,
+            max_attempts: group.max_attempts,
+            fifo,
+            attempt_hash: receive.attempt_hash,
+            by_priority,
+            read: &|unit| read(node, unit).ok(),
         };
         match lane.choose(&state, node.group.store(), &wish, place) {
             Ok(chosen) => chosen,
@@ -127,7 +167,7 @@ async fn take(
         Undecided::Rejected(rejection) => rejected(receive, rejection),
         Undecided::Elsewhere(error) => error.into(),
     })?;
-    if more {
+    if more || fifo {
         // Another waiting receive can go on where this one stopped.
         lane.arrived.notify_one();
     }
@@ -186,8 +226,7 @@ async fn deliver(
         bytes += unit.length;
         match read(node, unit) {
             Ok(message) => {
-                let tag = message.system_properties.as_ref().and_then(|p| p.tag.clone());
-                if receive.filter.matches(tag.as_deref()) {
+                if receive.filter.matches_message(&message) {
                     messages.push(delivered(message, ids, receive, grant, unit));
                 } else {
                     // Two tags with one hash: not wanted, and so consumed.
@@ -282,12 +321,12 @@ fn receipt(ids: (u32, u32), grant: &Granted) -> wire::Receipt {
 }
 
 async fn consume(node: &Node, ids: (u32, u32), grant: &Granted) {
-    let command = crate::command::Command::Ack(wire::Ack { receipt: Some(receipt(ids, grant)) });
+    let command = Command::Ack(wire::Ack { receipt: Some(receipt(ids, grant)) });
     submit_and_forget(node, &command).await;
 }
 
 /// The outcome does not matter: without it the message comes back after its time.
-async fn submit_and_forget(node: &Node, command: &crate::command::Command) {
+async fn submit_and_forget(node: &Node, command: &Command) {
     if let Ok(place) = node.proposer.place().await {
         drop(place.submit(command));
     }

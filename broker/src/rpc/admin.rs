@@ -128,7 +128,7 @@ fn topic_to_wire(topic: &wire::TopicRecord) -> wire::Topic {
     wire::Topic {
         name: topic.name.clone(),
         queue_count: topic.queue_count,
-        message_type: topic.message_type,
+        message_types: topic.message_types.clone(),
         created_ms: topic.created_ms,
         retention_ms: topic.retention_ms,
     }

@@ -23,6 +23,7 @@ use tonic::metadata::MetadataMap;
 use super::leader;
 use super::leader::LeaderRouter;
 use super::leader::Terms;
+use super::pull;
 use super::status;
 use super::status::Refusal;
 use super::telemetry;
@@ -30,6 +31,7 @@ use super::validate;
 use crate::ack;
 use crate::clock::now_ms;
 use crate::command::Command;
+use crate::command::group_hash;
 use crate::node::Node;
 use crate::receive;
 use crate::receive::Filter;
@@ -53,8 +55,8 @@ const POLLING_RESERVE: Duration = Duration::from_millis(200);
 /// Serves clients.
 #[derive(Clone)]
 pub(crate) struct MessagingService {
-    node: Node,
-    router: LeaderRouter,
+    pub(super) node: Node,
+    pub(super) router: LeaderRouter,
 }
 
 impl MessagingService {
@@ -63,8 +65,16 @@ impl MessagingService {
         Self { node, router }
     }
 
+    fn times(&self) -> validate::Times {
+        validate::Times {
+            now_ms: crate::clock::not_before(self.node.state.read().time_ms),
+            delay_max: self.node.config.delay_max,
+            transaction_timeout: self.node.config.transaction_timeout,
+        }
+    }
+
     /// Notes a call of the client; refuses one without an id.
-    fn client_id(&self, metadata: &MetadataMap) -> Result<String, Refusal> {
+    pub(super) fn client_id(&self, metadata: &MetadataMap) -> Result<String, Refusal> {
         let id = metadata.get("x-mq-client-id").and_then(|id| id.to_str().ok()).unwrap_or("");
         if id.trim().is_empty() {
             let text = "the header x-mq-client-id is required";
@@ -79,10 +89,14 @@ impl MessagingService {
         request: Request<v2::SendMessageRequest>,
     ) -> Result<v2::SendMessageResponse, Refusal> {
         let terms = Terms::of(request.metadata());
-        self.client_id(request.metadata())?;
+        let client_id = self.client_id(request.metadata())?;
         let born_host = peer(&request);
         let (metadata, _, mut message) = request.into_parts();
-        validate::check(&message, now_ms())?;
+        validate::check(&message, &self.times())?;
+        if !terms.relayed {
+            // Here it may be asked about its transactions.
+            self.node.clients.publishes(&client_id, topic_of(&message));
+        }
         // Here, since a leader that gets it relayed sees another sender.
         validate::note_born_host(&mut message, &born_host);
         let store_host = &self.node.config.client_advertise;
@@ -90,7 +104,7 @@ impl MessagingService {
             .at_leader(
                 terms,
                 async || {
-                    let parsed = validate::parse(message.clone(), store_host)?;
+                    let parsed = validate::parse(message.clone(), store_host, &self.times())?;
                     send::send(&self.node, parsed).await
                 },
                 async |mut client| {
@@ -357,6 +371,7 @@ fn parse_receive(message: &v2::ReceiveMessageRequest, client_id: &str) -> Result
         count: message.batch_size.clamp(1, RECEIVE_MAX) as usize,
         invisible,
         renew_client_id: if message.auto_renew { client_id.to_owned() } else { String::new() },
+        attempt_hash: group_hash(message.attempt_id.as_deref()),
     })
 }
 
@@ -418,6 +433,10 @@ fn handles(parts: &[v2::ReceiveMessageResponse]) -> Vec<String> {
     parts.iter().filter_map(handle).collect()
 }
 
+fn topic_of(request: &v2::SendMessageRequest) -> Option<String> {
+    request.messages.first()?.topic.as_ref().map(|topic| topic.name.clone())
+}
+
 fn part(content: Content) -> v2::ReceiveMessageResponse {
     v2::ReceiveMessageResponse { content: Some(content) }
 }
@@ -426,13 +445,16 @@ fn now() -> prost_types::Timestamp {
     std::time::SystemTime::now().into()
 }
 
-fn check_names(topic: Option<&v2::Resource>, group: Option<&v2::Resource>) -> Result<(), Refusal> {
+pub(super) fn check_names(
+    topic: Option<&v2::Resource>,
+    group: Option<&v2::Resource>,
+) -> Result<(), Refusal> {
     names::topic(topic.map_or("", |topic| &topic.name)).map_err(status::illegal_topic)?;
     names::consumer_group(group.map_or("", |group| &group.name)).map_err(status::illegal_group)
 }
 
 /// A relayed answer, unless the asked node did not lead.
-fn again_if_not_leading<T>(
+pub(super) fn again_if_not_leading<T>(
     answer: T,
     status: impl Fn(&T) -> &Option<v2::Status>,
 ) -> Result<T, Status> {
@@ -590,44 +612,53 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
 
     async fn pull_message(
         &self,
-        _: Request<v2::PullMessageRequest>,
+        request: Request<v2::PullMessageRequest>,
     ) -> Result<Response<Self::PullMessageStream>, Status> {
-        let status = Refusal::not_implemented("PullMessage").status();
-        let content = v2::pull_message_response::Content::Status(status);
-        let part = v2::PullMessageResponse { content: Some(content) };
-        Ok(Response::new(Box::pin(futures::stream::iter([Ok(part)]))))
+        let started = std::time::Instant::now();
+        let pulled = self.pull(request).await;
+        record("pull_message", started, pulled.as_ref().err());
+        let parts = pulled.unwrap_or_else(|refusal| pull::refused(&refusal));
+        Ok(Response::new(Box::pin(futures::stream::iter(parts.into_iter().map(Ok)))))
     }
 
     async fn update_offset(
         &self,
-        _: Request<v2::UpdateOffsetRequest>,
+        request: Request<v2::UpdateOffsetRequest>,
     ) -> Result<Response<v2::UpdateOffsetResponse>, Status> {
-        let status = Some(Refusal::not_implemented("UpdateOffset").status());
-        Ok(Response::new(v2::UpdateOffsetResponse { status }))
+        answer!(
+            self.move_offset(request).await,
+            ("update_offset", |status| v2::UpdateOffsetResponse { status })
+        )
     }
 
     async fn get_offset(
         &self,
-        _: Request<v2::GetOffsetRequest>,
+        request: Request<v2::GetOffsetRequest>,
     ) -> Result<Response<v2::GetOffsetResponse>, Status> {
-        let status = Some(Refusal::not_implemented("GetOffset").status());
-        Ok(Response::new(v2::GetOffsetResponse { status, offset: 0 }))
+        answer!(
+            self.offset(request).await,
+            ("get_offset", |status| v2::GetOffsetResponse { status, offset: 0 })
+        )
     }
 
     async fn query_offset(
         &self,
-        _: Request<v2::QueryOffsetRequest>,
+        request: Request<v2::QueryOffsetRequest>,
     ) -> Result<Response<v2::QueryOffsetResponse>, Status> {
-        let status = Some(Refusal::not_implemented("QueryOffset").status());
-        Ok(Response::new(v2::QueryOffsetResponse { status, offset: 0 }))
+        answer!(
+            self.offset_by_policy(request).await,
+            ("query_offset", |status| v2::QueryOffsetResponse { status, offset: 0 })
+        )
     }
 
     async fn end_transaction(
         &self,
-        _: Request<v2::EndTransactionRequest>,
+        request: Request<v2::EndTransactionRequest>,
     ) -> Result<Response<v2::EndTransactionResponse>, Status> {
-        let status = Some(Refusal::not_implemented("EndTransaction").status());
-        Ok(Response::new(v2::EndTransactionResponse { status }))
+        answer!(
+            self.decide(request).await,
+            ("end_transaction", |status| v2::EndTransactionResponse { status })
+        )
     }
 
     type TelemetryStream = telemetry::Answers;
@@ -670,10 +701,15 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
 
     async fn recall_message(
         &self,
-        _: Request<v2::RecallMessageRequest>,
+        request: Request<v2::RecallMessageRequest>,
     ) -> Result<Response<v2::RecallMessageResponse>, Status> {
-        let status = Some(Refusal::not_implemented("RecallMessage").status());
-        Ok(Response::new(v2::RecallMessageResponse { status, message_id: String::new() }))
+        answer!(
+            self.recall(request).await,
+            ("recall_message", |status| v2::RecallMessageResponse {
+                status,
+                message_id: String::new()
+            })
+        )
     }
 
     async fn sync_lite_subscription(

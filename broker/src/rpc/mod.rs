@@ -1,13 +1,17 @@
 //! The edge: wire to domain and back. No decision is made here.
 
 mod admin;
+mod connections;
 mod http;
 mod leader;
 mod messaging;
+mod producing;
+mod pull;
 pub mod status;
 mod telemetry;
 pub mod validate;
 
 pub(crate) use self::admin::AdminService;
+pub(crate) use self::connections::ConnectionsService;
 pub(crate) use self::http::router;
 pub(crate) use self::messaging::MessagingService;

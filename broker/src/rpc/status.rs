@@ -95,6 +95,9 @@ impl From<Rejection> for Refusal {
             Rejection::GroupNotFound => Code::ConsumerGroupNotFound,
             Rejection::Exists(_) => Code::BadRequest,
             Rejection::ReceiptExpired => Code::InvalidReceiptHandle,
+            Rejection::NotPending(_) => Code::MessageNotFound,
+            Rejection::TransactionNotFound(_) => Code::InvalidTransactionId,
+            Rejection::TooManyFilters(_) => Code::IllegalFilterExpression,
         };
         Self::new(code, rejection.to_string())
     }

@@ -7,10 +7,12 @@ use std::pin::Pin;
 use futures::Stream;
 use futures::StreamExt;
 use raftmq_proto::names;
+use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use raftmq_proto::v2::ClientType;
 use raftmq_proto::v2::settings::PubSub;
 use raftmq_proto::v2::telemetry_command::Command;
+use tokio::sync::mpsc;
 use tonic::Request;
 use tonic::Status;
 use tonic::Streaming;
@@ -25,6 +27,8 @@ const RETRY_DELAYS_S: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 const LITE_SUBSCRIPTIONS_MAX: i32 = 2000;
 const LITE_TOPIC_CHARS_MAX: i32 = 64;
+/// Commands of the broker that may wait for one client. More are not sent: a check comes again.
+const COMMANDS_WAITING_MAX: usize = 64;
 
 /// What goes back to a client.
 pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<v2::TelemetryCommand, Status>> + Send>>;
@@ -47,18 +51,22 @@ pub(crate) fn serve(
         .and_then(|language| language.to_str().ok())
         .unwrap_or("unknown")
         .to_owned();
-    let session = Session { node, client_id, language, open: false };
-    let state = (request.into_inner(), session);
+    let (tell, told) = mpsc::channel(COMMANDS_WAITING_MAX);
+    let session = Session { node, client_id, language, tell, stream: None };
+    let state = (request.into_inner(), told, session);
     let answers = futures::stream::unfold(Some(state), |state| async move {
-        let (mut commands, mut session) = state?;
+        let (mut commands, mut told, mut session) = state?;
         loop {
             // The client's side ending, its connection breaking, this node stopping: the stream ends.
             let command = tokio::select! {
                 command = commands.message() => command.ok().flatten()?,
+                Some(command) = told.recv() => {
+                    return Some((Ok(command), Some((commands, told, session))));
+                }
                 () = session.node.stop.cancelled() => return None,
             };
             match session.answer(command) {
-                Some(Ok(answer)) => return Some((Ok(answer), Some((commands, session)))),
+                Some(Ok(answer)) => return Some((Ok(answer), Some((commands, told, session)))),
                 Some(Err(status)) => return Some((Err(status), None)),
                 None => (),
             }
@@ -72,7 +80,10 @@ struct Session {
     node: Node,
     client_id: String,
     language: String,
-    open: bool,
+    /// Commands of the broker for the client.
+    tell: mpsc::Sender<v2::TelemetryCommand>,
+    /// Its number, once the client has said who it is.
+    stream: Option<u64>,
 }
 
 impl Session {
@@ -80,7 +91,7 @@ impl Session {
         &mut self,
         command: v2::TelemetryCommand,
     ) -> Option<Result<v2::TelemetryCommand, Status>> {
-        // Answers to commands of the broker; it sends none yet.
+        // Answers to commands of the broker say nothing it needs to know.
         let Some(Command::Settings(settings)) = command.command else { return None };
         Some(match self.settings(settings) {
             Ok(settings) => Ok(v2::TelemetryCommand {
@@ -94,8 +105,10 @@ impl Session {
     /// The client's settings with what the broker decides filled in.
     fn settings(&mut self, mut settings: v2::Settings) -> Result<v2::Settings, Refusal> {
         let client_type = settings.client_type();
+        let mut topics = Vec::new();
         let group = match &mut settings.pub_sub {
             Some(PubSub::Publishing(publishing)) => {
+                topics.extend(publishing.topics.iter().map(|topic| topic.name.clone()));
                 publishing.max_body_size = validate::BODY_BYTES_MAX as i32;
                 publishing.validate_message_type = true;
                 settings.backoff_policy = Some(send_policy(send_attempts(&self.language)));
@@ -103,14 +116,14 @@ impl Session {
             }
             Some(PubSub::Subscription(subscription)) => {
                 let group = subscription.group.clone().unwrap_or_default().name;
-                let attempts = self.max_attempts(&group)?;
-                subscription.fifo = Some(false);
+                let record = self.group(&group)?;
+                subscription.fifo = Some(record.fifo);
                 subscription.receive_batch_size = Some(32);
                 subscription.long_polling_timeout =
                     Some(prost_types::Duration { seconds: 20, nanos: 0 });
                 subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
                 subscription.max_lite_topic_size = Some(LITE_TOPIC_CHARS_MAX);
-                settings.backoff_policy = Some(retry_policy(attempts));
+                settings.backoff_policy = Some(retry_policy(&record));
                 group
             }
             None => {
@@ -119,31 +132,30 @@ impl Session {
             }
         };
         settings.metric = Some(v2::Metric { on: false, endpoints: None });
-        self.note(client_type, &group);
+        self.note(client_type, &group, topics);
         Ok(settings)
     }
 
-    fn max_attempts(&self, group: &str) -> Result<u32, Refusal> {
+    fn group(&self, group: &str) -> Result<wire::GroupRecord, Refusal> {
         names::consumer_group(group).map_err(status::illegal_group)?;
         let state = self.node.state.read();
-        let group = state.group(group).ok_or_else(|| Refusal::group_not_found(group))?;
-        Ok(group.max_attempts)
+        state.group(group).cloned().ok_or_else(|| Refusal::group_not_found(group))
     }
 
-    fn note(&mut self, client_type: ClientType, group: &str) {
+    fn note(&mut self, client_type: ClientType, group: &str, topics: Vec<String>) {
         let clients = &self.node.clients;
         clients.settings(&self.client_id, client_type, &self.language, group);
-        if !self.open {
-            self.open = true;
-            clients.stream_opened(&self.client_id);
+        if self.stream.is_none() {
+            self.stream = clients.stream_opened(&self.client_id, self.tell.clone());
         }
+        clients.publishes(&self.client_id, topics);
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.open {
-            self.node.clients.stream_closed(&self.client_id);
+        if let Some(stream) = self.stream {
+            self.node.clients.stream_closed(&self.client_id, stream);
         }
     }
 }
@@ -171,11 +183,27 @@ fn send_policy(max_attempts: i32) -> v2::RetryPolicy {
     v2::RetryPolicy { max_attempts, strategy: Some(strategy) }
 }
 
-fn retry_policy(max_attempts: u32) -> v2::RetryPolicy {
-    let next = RETRY_DELAYS_S
-        .iter()
-        .map(|seconds| prost_types::Duration { seconds: *seconds, nanos: 0 })
-        .collect();
-    let strategy = v2::retry_policy::Strategy::CustomizedBackoff(v2::CustomizedBackoff { next });
-    v2::RetryPolicy { max_attempts: max_attempts as i32, strategy: Some(strategy) }
+/// How long after a failed attempt a push consumer of the group wants the next one.
+fn retry_policy(group: &wire::GroupRecord) -> v2::RetryPolicy {
+    let strategy = match &group.backoff {
+        None => customized(RETRY_DELAYS_S.iter().map(|seconds| seconds * 1000)),
+        Some(backoff) if !backoff.delays_ms.is_empty() => {
+            customized(backoff.delays_ms.iter().map(|delay_ms| *delay_ms as i64))
+        }
+        Some(backoff) => v2::retry_policy::Strategy::ExponentialBackoff(v2::ExponentialBackoff {
+            initial: Some(duration(backoff.initial_ms as i64)),
+            max: Some(duration(backoff.max_ms as i64)),
+            multiplier: backoff.multiplier,
+        }),
+    };
+    v2::RetryPolicy { max_attempts: group.max_attempts as i32, strategy: Some(strategy) }
+}
+
+fn customized(delays_ms: impl Iterator<Item = i64>) -> v2::retry_policy::Strategy {
+    let next = delays_ms.map(duration).collect();
+    v2::retry_policy::Strategy::CustomizedBackoff(v2::CustomizedBackoff { next })
+}
+
+fn duration(ms: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds: ms / 1000, nanos: (ms % 1000 * 1_000_000) as i32 }
 }

@@ -3,6 +3,8 @@
 //! Step: 1 of the message path. From here on only checked messages travel: a [`Parsed`] is stored as
 //! it is.
 
+use std::time::Duration;
+
 use md5::Digest;
 use md5::Md5;
 use prost::Message;
@@ -14,6 +16,8 @@ use raftmq_proto::v2::MessageType;
 use super::status::Refusal;
 use super::status::illegal_topic;
 use crate::command::NewMessage;
+use crate::command::Release;
+use crate::command::group_hash;
 use crate::command::tag_hash;
 
 /// Largest body, as it arrives (compressed bodies count compressed).
@@ -29,7 +33,6 @@ const USER_PROPERTIES_MAX: usize = 128;
 const PROPERTY_BYTES_MAX: usize = 16 << 10;
 const MESSAGE_GROUP_BYTES_MAX: usize = 63;
 const MESSAGE_ID_BYTES_MAX: usize = 1 << 10;
-const DELAY_MAX_MS: u64 = 24 * 3_600_000;
 const RECOVERY_MAX_S: i64 = 3600;
 
 /// Names that user properties must not have.
@@ -87,6 +90,17 @@ const RESERVED_PROPERTIES: &[&str] = &[
     "__CRC32#",
 ];
 
+/// Bounds of times in messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Now, milliseconds since 1970.
+    pub now_ms: u64,
+    /// Longest delay.
+    pub delay_max: Duration,
+    /// How long a half message waits for its producer, when it does not say.
+    pub transaction_timeout: Duration,
+}
+
 /// Messages that passed every check which does not need the state, as they will be stored.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -94,17 +108,19 @@ pub struct Parsed {
     pub topic: String,
     /// What kind each message is, by its properties.
     pub types: Vec<MessageType>,
+    /// The priority of each message that has one.
+    pub priorities: Vec<Option<u32>>,
     /// Ready to be stored but for the queue, which the leader chooses.
     pub messages: Vec<NewMessage>,
     /// As the clients gave them, for the answer.
     pub message_ids: Vec<String>,
 }
 
-/// Checks a SendMessage request. `now_ms` bounds delays.
+/// Checks a SendMessage request.
 ///
 /// # Errors
 /// The code and sentence for the first thing that is wrong.
-pub fn check(request: &v2::SendMessageRequest, now_ms: u64) -> Result<(), Refusal> {
+pub fn check(request: &v2::SendMessageRequest, times: &Times) -> Result<(), Refusal> {
     let count = request.messages.len();
     let Some(first) = request.messages.first() else {
         return Err(Refusal::new(Code::MessageCorrupted, "a send needs at least one message"));
@@ -120,7 +136,7 @@ pub fn check(request: &v2::SendMessageRequest, now_ms: u64) -> Result<(), Refusa
             let text = "all messages of a request must have the same topic";
             return Err(Refusal::new(Code::MessageCorrupted, text));
         }
-        check_message(message, now_ms)?;
+        check_message(message, times)?;
         bytes += message.encoded_len();
         if bytes > REQUEST_BYTES_MAX {
             let text =
@@ -141,14 +157,20 @@ pub fn note_born_host(request: &mut v2::SendMessageRequest, born_host: &str) {
 }
 
 /// Makes what is stored of a request that was checked; `store_host` is this node's client address.
+/// `times` are the leader's.
 ///
 /// # Errors
 /// A message is too large with what is added to it.
-pub fn parse(request: v2::SendMessageRequest, store_host: &str) -> Result<Parsed, Refusal> {
+pub fn parse(
+    request: v2::SendMessageRequest,
+    store_host: &str,
+    times: &Times,
+) -> Result<Parsed, Refusal> {
     let count = request.messages.len();
     let mut parsed = Parsed {
         topic: String::new(),
         types: Vec::with_capacity(count),
+        priorities: Vec::with_capacity(count),
         messages: Vec::with_capacity(count),
         message_ids: Vec::with_capacity(count),
     };
@@ -158,10 +180,14 @@ pub fn parse(request: v2::SendMessageRequest, store_host: &str) -> Result<Parsed
         }
         let empty = v2::SystemProperties::default();
         let properties = message.system_properties.as_ref().unwrap_or(&empty);
-        parsed.types.push(message_type(properties));
+        let message_type = message_type(properties);
+        parsed.types.push(message_type);
+        parsed.priorities.push(properties.priority.and_then(|it| u32::try_from(it).ok()));
         let tag_hash = tag_hash(properties.tag.as_deref());
+        let group_hash = group_hash(properties.message_group.as_deref());
+        let release = release(properties, times);
         let message_id = properties.message_id.clone();
-        let record = record(message, store_host).encode_to_vec();
+        let record = record(message, message_type, store_host).encode_to_vec();
         if record.len() > RECORD_BYTES_MAX {
             let text = format!(
                 "a message of {} bytes with all its properties; at most {RECORD_BYTES_MAX} are taken",
@@ -172,6 +198,8 @@ pub fn parse(request: v2::SendMessageRequest, store_host: &str) -> Result<Parsed
         parsed.messages.push(NewMessage {
             queue_id: 0,
             tag_hash,
+            group_hash,
+            release,
             message_id: message_id.clone().into(),
             record: record.into(),
             record_offset: 0,
@@ -182,7 +210,7 @@ pub fn parse(request: v2::SendMessageRequest, store_host: &str) -> Result<Parsed
 }
 
 /// The checks of one message, in the order of the reference server.
-fn check_message(message: &v2::Message, now_ms: u64) -> Result<(), Refusal> {
+fn check_message(message: &v2::Message, times: &Times) -> Result<(), Refusal> {
     let empty = v2::SystemProperties::default();
     let properties = message.system_properties.as_ref().unwrap_or(&empty);
     body(&message.body)?;
@@ -208,8 +236,29 @@ fn check_message(message: &v2::Message, now_ms: u64) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::IllegalMessageId, text));
     }
     recovery(properties)?;
-    delivery(properties, now_ms)?;
-    properties.message_group.as_deref().map_or(Ok(()), check_message_group)
+    delivery(properties, times)?;
+    properties.message_group.as_deref().map_or(Ok(()), check_message_group)?;
+    if properties.priority.is_some_and(|priority| priority < 0) {
+        return Err(Refusal::new(Code::BadRequest, "a priority must not be negative"));
+    }
+    one_kind(properties)
+}
+
+/// What makes a message special excludes each other: an order, a time, a decision.
+fn one_kind(properties: &v2::SystemProperties) -> Result<(), Refusal> {
+    let kinds = [
+        (properties.message_type() == MessageType::Transaction, "a transaction"),
+        (properties.delivery_timestamp.is_some(), "a delivery time"),
+        (properties.message_group.is_some(), "a message group"),
+        (properties.lite_topic.is_some(), "a lite topic"),
+        (properties.priority.is_some(), "a priority"),
+    ];
+    let mut kinds = kinds.iter().filter(|(has, _)| *has).map(|(_, kind)| kind);
+    if let (Some(one), Some(other)) = (kinds.next(), kinds.next()) {
+        let text = format!("a message can not have both {one} and {other}");
+        return Err(Refusal::new(Code::MessagePropertyConflictWithType, text));
+    }
+    Ok(())
 }
 
 fn body(body: &[u8]) -> Result<(), Refusal> {
@@ -278,14 +327,32 @@ fn recovery(properties: &v2::SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn delivery(properties: &v2::SystemProperties, now_ms: u64) -> Result<(), Refusal> {
+fn delivery(properties: &v2::SystemProperties, times: &Times) -> Result<(), Refusal> {
     let Some(time) = properties.delivery_timestamp else { return Ok(()) };
-    let latest_s = ((now_ms + DELAY_MAX_MS) / 1000) as i64;
-    if time.seconds > latest_s {
-        let text = "the delivery time lies more than 24 h ahead";
+    let delay_max_ms = times.delay_max.as_millis() as u64;
+    if due_ms(time) > times.now_ms.saturating_add(delay_max_ms) {
+        let text = format!("the delivery time lies more than {} s ahead", delay_max_ms / 1000);
         return Err(Refusal::new(Code::IllegalDeliveryTime, text));
     }
     Ok(())
+}
+
+/// Milliseconds since 1970, rounded up: never early. What lies before 1970 is due.
+fn due_ms(time: prost_types::Timestamp) -> u64 {
+    let seconds = u64::try_from(time.seconds).unwrap_or(0);
+    let nanos = u64::try_from(time.nanos).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(nanos.div_ceil(1_000_000))
+}
+
+/// When consumers may see the message.
+fn release(properties: &v2::SystemProperties, times: &Times) -> Release {
+    if properties.message_type() == MessageType::Transaction {
+        let recovery = properties.orphaned_transaction_recovery_duration;
+        let own = recovery.and_then(|it| Duration::try_from(it).ok()).filter(|it| !it.is_zero());
+        let timeout = own.unwrap_or(times.transaction_timeout);
+        return Release::OnCommit(times.now_ms + timeout.as_millis() as u64);
+    }
+    properties.delivery_timestamp.map_or(Release::AtOnce, |time| Release::At(due_ms(time)))
 }
 
 fn check_message_group(group: &str) -> Result<(), Refusal> {
@@ -320,7 +387,7 @@ fn message_type(properties: &v2::SystemProperties) -> MessageType {
 
 /// What is stored: the message as sent, less what only has a meaning on the way, and with a digest
 /// that consumers check.
-fn record(message: v2::Message, store_host: &str) -> v2::Message {
+fn record(message: v2::Message, message_type: MessageType, store_host: &str) -> v2::Message {
     let sent = message.system_properties.unwrap_or_default();
     let encoding = match sent.body_encoding {
         0 => v2::Encoding::Identity.into(),
@@ -336,7 +403,11 @@ fn record(message: v2::Message, store_host: &str) -> v2::Message {
         message_id: sent.message_id,
         body_digest: Some(digest),
         body_encoding: encoding,
-        message_type: MessageType::Normal.into(),
+        message_type: message_type.into(),
+        delivery_timestamp: sent.delivery_timestamp,
+        message_group: sent.message_group,
+        orphaned_transaction_recovery_duration: sent.orphaned_transaction_recovery_duration,
+        priority: sent.priority,
         born_timestamp: sent.born_timestamp,
         born_host: sent.born_host,
         store_host: store_host.to_owned(),

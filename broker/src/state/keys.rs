@@ -4,12 +4,24 @@
 //! |---|---|---|
 //! | 1 topic | topic id (4) | `TopicRecord` |
 //! | 2 queue | topic id (4), queue id (4) | min offset (8), max offset (8); only after a trim |
-//! | 3 unit | topic id (4), queue id (4), queue offset (8) | [`Unit`], 36 bytes |
+//! | 3 unit | topic id (4), queue id (4), queue offset (8) | [`Unit`], 36 to 52 bytes |
 //! | 4 group | group id (4) | `GroupRecord` |
 //! | 5 progress | group id (4), topic id (4), queue id (4) | next offset (8) |
 //! | 6 in flight | group id (4), topic id (4), queue id (4), queue offset (8) | `InflightRecord` |
-//! | 7 message id | hour of storing (4), topic id (4), message id | queue id (4), queue offset (8), time (8) |
+//! | 7 message id | hour of storing (4), topic id (4), message id | queue id (4), queue offset (8), time (8), timer (20) if it is delayed |
 //! | 8 counters | name byte | next topic id, next group id, leader's time, revision, trimmed index |
+//! | 9 timer | due time (8), log index (8), offset (4) | `TimerRecord` |
+//! | 10 timer by log | log index (8), offset (4), timer (20) | empty |
+//! | 11 half | topic id (4), transaction id | `HalfRecord` |
+//! | 12 ended | hour of the end (4), topic id (4), transaction id | `EndedRecord` |
+//! | 13 recalled | hour of the due time (4), timer (20) | when it was recalled (8) |
+//! | 14 subscriptions | group id (4), topic id (4) | `SubscriptionRecord` |
+//! | 15 moved | log index (8), topic id (4), queue id (4), queue offset (8) | placed index (8) |
+//!
+//! A timer's log index and offset tell where its record was when it was set; they stay when the record
+//! is carried to the tail of the log. Queue offset `u64::MAX` of a message id: in no queue yet.
+
+use raftmq_proto::raftmq::Timer;
 
 /// Table bytes.
 pub(super) mod table {
@@ -21,15 +33,23 @@ pub(super) mod table {
     pub(crate) const INFLIGHT: u8 = 6;
     pub(crate) const MESSAGE_ID: u8 = 7;
     pub(crate) const COUNTERS: u8 = 8;
+    pub(crate) const TIMER: u8 = 9;
+    pub(crate) const TIMER_BY_LOG: u8 = 10;
+    pub(crate) const HALF: u8 = 11;
+    pub(crate) const ENDED: u8 = 12;
+    pub(crate) const RECALLED: u8 = 13;
+    pub(crate) const SUBSCRIPTIONS: u8 = 14;
+    pub(crate) const MOVED: u8 = 15;
 }
 
 /// Messages of one hour share a bucket of the message-id table, which retention drops as a whole.
 pub(super) const BUCKET_MS: u64 = 3_600_000;
 
-/// An index entry: where a message lies in the log, and what filtering needs.
+/// An index entry: where a message lies in the log, and what filtering and ordering need.
 ///
-/// 36 bytes, big-endian: log index (8), offset in the entry body (4), length (4), tag hash (8), store
-/// time (8), flags (4; 1: dead letter).
+/// Big-endian: log index (8), offset in the entry body (4), length (4), tag hash (8), store time (8),
+/// flags (4; 1: dead letter, 2: a group hash follows, 4: a placed index follows), then what the flags
+/// say: group hash (8), placed index (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Log index of the entry that holds the record.
@@ -40,32 +60,67 @@ pub struct Unit {
     pub length: u32,
     /// See [`crate::command::tag_hash`].
     pub tag_hash: u64,
-    /// Leader's time when it was stored (or dead-lettered).
+    /// See [`crate::command::group_hash`].
+    pub group_hash: u64,
+    /// Leader's time when it came into its queue.
     pub stored_ms: u64,
     /// Whether this is the index entry of a dead letter: its record names its original topic.
     pub dead_letter: bool,
+    /// Log index of the entry that put it into its queue, when that is not the one that holds the
+    /// record: it was delayed, in a transaction, or dead-lettered. Retention goes by it.
+    pub moved_at: Option<u64>,
 }
 
+const DEAD_LETTER: u32 = 1;
+const HAS_GROUP: u32 = 2;
+const HAS_PLACED_INDEX: u32 = 4;
+
 impl Unit {
-    pub(super) fn encode(&self) -> [u8; 36] {
-        let mut bytes = [0; 36];
-        bytes[..8].copy_from_slice(&self.log_index.to_be_bytes());
-        bytes[8..12].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.length.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.tag_hash.to_be_bytes());
-        bytes[24..32].copy_from_slice(&self.stored_ms.to_be_bytes());
-        bytes[32..].copy_from_slice(&u32::from(self.dead_letter).to_be_bytes());
+    /// Log index of the entry that put it into its queue.
+    pub fn placed_index(&self) -> u64 {
+        self.moved_at.unwrap_or(self.log_index)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut flags = 0;
+        if self.dead_letter {
+            flags |= DEAD_LETTER;
+        }
+        if self.group_hash != 0 {
+            flags |= HAS_GROUP;
+        }
+        if self.moved_at.is_some() {
+            flags |= HAS_PLACED_INDEX;
+        }
+        let mut bytes = Vec::with_capacity(52);
+        bytes.extend_from_slice(&self.log_index.to_be_bytes());
+        bytes.extend_from_slice(&self.offset.to_be_bytes());
+        bytes.extend_from_slice(&self.length.to_be_bytes());
+        bytes.extend_from_slice(&self.tag_hash.to_be_bytes());
+        bytes.extend_from_slice(&self.stored_ms.to_be_bytes());
+        bytes.extend_from_slice(&flags.to_be_bytes());
+        if self.group_hash != 0 {
+            bytes.extend_from_slice(&self.group_hash.to_be_bytes());
+        }
+        if let Some(index) = self.moved_at {
+            bytes.extend_from_slice(&index.to_be_bytes());
+        }
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Self {
+        let flags = u32_at(bytes, 32);
+        let has_group = flags & HAS_GROUP != 0;
+        let placed_at = if has_group { 44 } else { 36 };
         Self {
             log_index: u64_at(bytes, 0),
             offset: u32_at(bytes, 8),
             length: u32_at(bytes, 12),
             tag_hash: u64_at(bytes, 16),
             stored_ms: u64_at(bytes, 24),
-            dead_letter: u32_at(bytes, 32) & 1 != 0,
+            dead_letter: flags & DEAD_LETTER != 0,
+            group_hash: if has_group { u64_at(bytes, 36) } else { 0 },
+            moved_at: (flags & HAS_PLACED_INDEX != 0).then(|| u64_at(bytes, placed_at)),
         }
     }
 }
@@ -92,6 +147,71 @@ pub(super) fn message_id_key(time_ms: u64, topic_id: u32, message_id: &[u8]) -> 
     let mut key = key(table::MESSAGE_ID, &[(time_ms / BUCKET_MS) as u32, topic_id]);
     key.extend_from_slice(message_id);
     key
+}
+
+/// Key of the outcome of a transaction that ended at `time_ms`.
+pub(super) fn ended_key(time_ms: u64, topic_id: u32, transaction_id: &[u8]) -> Vec<u8> {
+    let mut key = key(table::ENDED, &[(time_ms / BUCKET_MS) as u32, topic_id]);
+    key.extend_from_slice(transaction_id);
+    key
+}
+
+/// Key of the half message of a transaction.
+pub(super) fn half_key(topic_id: u32, transaction_id: &[u8]) -> Vec<u8> {
+    let mut key = key(table::HALF, &[topic_id]);
+    key.extend_from_slice(transaction_id);
+    key
+}
+
+/// Bytes of a timer in keys.
+pub(super) const TIMER_BYTES: usize = 20;
+
+/// Key of a timer.
+pub(super) fn timer_key(timer: &Timer) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + TIMER_BYTES);
+    key.push(table::TIMER);
+    put_timer(&mut key, timer);
+    key
+}
+
+/// Key of a timer whose record lies at `unit`.
+pub(super) fn timer_by_log_key(unit: &Unit, timer: &Timer) -> Vec<u8> {
+    let mut key = key(table::TIMER_BY_LOG, &[]);
+    key.extend_from_slice(&unit.log_index.to_be_bytes());
+    key.extend_from_slice(&unit.offset.to_be_bytes());
+    put_timer(&mut key, timer);
+    key
+}
+
+/// Key of a delayed message that was recalled.
+pub(super) fn recalled_key(timer: &Timer) -> Vec<u8> {
+    let mut key = key(table::RECALLED, &[(timer.due_ms / BUCKET_MS) as u32]);
+    put_timer(&mut key, timer);
+    key
+}
+
+/// Key of an index entry whose record was stored before it came into its queue.
+pub(super) fn moved_key(log_index: u64, topic_id: u32, queue_id: u32, offset: u64) -> Vec<u8> {
+    let mut key = vec![table::MOVED];
+    key.extend_from_slice(&log_index.to_be_bytes());
+    key.extend_from_slice(&topic_id.to_be_bytes());
+    key.extend_from_slice(&queue_id.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+pub(super) fn put_timer(bytes: &mut Vec<u8>, timer: &Timer) {
+    bytes.extend_from_slice(&timer.due_ms.to_be_bytes());
+    bytes.extend_from_slice(&timer.log_index.to_be_bytes());
+    bytes.extend_from_slice(&timer.offset.to_be_bytes());
+}
+
+pub(super) fn timer_at(bytes: &[u8], at: usize) -> Timer {
+    Timer {
+        due_ms: u64_at(bytes, at),
+        log_index: u64_at(bytes, at + 8),
+        offset: u32_at(bytes, at + 16),
+    }
 }
 
 /// Everything that begins with `prefix`: the first key behind it.
@@ -129,10 +249,16 @@ mod tests {
             offset: 7,
             length: 9,
             tag_hash: u64::MAX,
+            group_hash: 0,
             stored_ms: 123,
             dead_letter: true,
+            moved_at: None,
         };
-        assert_eq!(Unit::decode(&unit.encode()), unit);
+        assert_eq!(unit.encode().len(), 36);
+        for (group_hash, moved_at) in [(0, None), (5, None), (0, Some(6)), (5, Some(6))] {
+            let unit = Unit { group_hash, moved_at, ..unit };
+            assert_eq!(Unit::decode(&unit.encode()), unit);
+        }
     }
 
     #[test]

@@ -8,23 +8,29 @@
 //! Not here: deciding (the leader does, `receive` and `send`), clocks, bodies.
 
 mod apply;
+mod consumption;
 mod keys;
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::v2;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
 
 pub use self::apply::Applier;
+pub use self::apply::Check;
 pub use self::apply::CommandReply;
 pub use self::apply::Event;
+pub use self::apply::Fired;
 pub use self::apply::Granted;
+pub use self::apply::NO_OFFSET;
 pub use self::apply::Rejection;
 pub use self::apply::Sent;
+pub use self::consumption::Consumption;
+pub use self::consumption::Progress;
 pub use self::keys::Unit;
 use self::keys::table;
 
@@ -32,11 +38,15 @@ use self::keys::table;
 /// it decides what a send does.
 pub const DEDUP_WINDOW_MS: u64 = 600_000;
 
+/// How long it is remembered how a transaction ended. The same on every node, since it decides what a
+/// repeated decision is answered.
+pub const ENDED_WINDOW_MS: u64 = 24 * 3_600_000;
+
 /// The prefix of dead-letter topics.
 pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 
 /// The whole replicated state, as far as it is in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     pub(crate) topics: BTreeMap<u32, Topic>,
     topic_ids: BTreeMap<String, u32>,
@@ -52,6 +62,8 @@ pub struct State {
     pub(crate) revision: u64,
     /// Retention has let go of everything before this log index.
     pub(crate) trimmed_before: u64,
+    /// No timer is due before this time; `u64::MAX` without one.
+    pub(crate) next_due_ms: u64,
 }
 
 /// A topic and its queues.
@@ -62,6 +74,18 @@ pub struct Topic {
     pub(crate) queues: Vec<Queue>,
 }
 
+impl Topic {
+    /// Whether it takes messages of this type.
+    pub(crate) fn takes(&self, message_type: v2::MessageType) -> bool {
+        self.record.message_types.contains(&message_type.into())
+    }
+
+    /// Whether messages in queues with higher numbers go first.
+    pub(crate) fn is_by_priority(&self) -> bool {
+        self.takes(v2::MessageType::Priority)
+    }
+}
+
 /// Readable offsets of a queue: `min` inclusive, `max` exclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
@@ -69,28 +93,21 @@ pub struct Queue {
     pub(crate) max: u64,
 }
 
-/// How far one group is in one topic.
-#[derive(Clone, Debug, Default)]
-pub struct Consumption {
-    /// By queue id.
-    pub(crate) queues: Vec<Progress>,
-    /// What is in flight, by the time it becomes visible again: (time, queue id, offset).
-    pub(crate) due: BTreeSet<(u64, u32, u64)>,
-}
-
-/// How far one group is in one queue.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    /// Next offset that was never handed out.
-    pub(crate) next_offset: u64,
-    /// Handed out and not acknowledged, by offset.
-    pub(crate) inflight: BTreeMap<u64, wire::InflightRecord>,
-}
-
-impl Progress {
-    /// Every offset below this one is consumed.
-    pub(crate) fn commit_offset(&self) -> u64 {
-        self.inflight.keys().next().copied().unwrap_or(self.next_offset)
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_ids: BTreeMap::new(),
+            consumptions: BTreeMap::new(),
+            next_topic_id: 0,
+            next_group_id: 0,
+            time_ms: 0,
+            revision: 0,
+            trimmed_before: 0,
+            next_due_ms: u64::MAX,
+        }
     }
 }
 
@@ -139,10 +156,16 @@ impl State {
         scan(store, table::INFLIGHT, |key, value| {
             let ids = (keys::u32_at(key, 1), keys::u32_at(key, 5));
             let (queue_id, offset) = (keys::u32_at(key, 9), keys::u64_at(key, 13));
-            let record: wire::InflightRecord = decode(value);
-            let consumption = state.consumption(ids);
-            consumption.due.insert((record.visible_at_ms, queue_id, offset));
-            consumption.queue(queue_id as usize).inflight.insert(offset, record);
+            state.consumption(ids).insert(queue_id, offset, decode(value));
+        });
+        scan(store, table::SUBSCRIPTIONS, |key, value| {
+            let ids = (keys::u32_at(key, 1), keys::u32_at(key, 5));
+            let record: wire::SubscriptionRecord = decode(value);
+            state.consumption(ids).subscriptions = record.subscriptions;
+        });
+        store.scan(&[table::TIMER], &[table::TIMER + 1], |key, _| {
+            state.next_due_ms = keys::timer_at(key, 1).due_ms;
+            false
         });
         state
     }
@@ -175,17 +198,9 @@ impl State {
         self.consumptions.entry(ids).or_insert_with(|| {
             let queues = topics.get(&ids.1).map_or(&[][..], |topic| &topic.queues);
             let start = |queue: &Queue| Progress { next_offset: queue.min, ..Progress::default() };
-            Consumption { queues: queues.iter().map(start).collect(), due: BTreeSet::new() }
+            let queues = queues.iter().map(start).collect();
+            Consumption { queues, ..Consumption::default() }
         })
-    }
-}
-
-impl Consumption {
-    fn queue(&mut self, queue_id: usize) -> &mut Progress {
-        if self.queues.len() <= queue_id {
-            self.queues.resize_with(queue_id + 1, Progress::default);
-        }
-        &mut self.queues[queue_id]
     }
 }
 
@@ -207,6 +222,100 @@ pub(crate) fn units(
     let start = keys::offset_key(table::UNIT, &[topic_id, queue_id], from);
     let end = keys::offset_key(table::UNIT, &[topic_id, queue_id], to);
     store.scan(&start, &end, |key, value| visit(keys::u64_at(key, 9), Unit::decode(value)));
+}
+
+/// The first index entry in `from..to` (`to` exclusive): messages may have been taken out.
+pub(crate) fn first_unit(
+    store: &StateStore,
+    topic_id: u32,
+    queue_id: u32,
+    from: u64,
+    to: u64,
+) -> Option<(u64, Unit)> {
+    let mut first = None;
+    units(store, topic_id, queue_id, from, to, |offset, unit| {
+        first = Some((offset, unit));
+        false
+    });
+    first
+}
+
+/// First offset of a queue whose message satisfies `wanted`, or its end. Messages that do not come
+/// before all that do, so this is a binary search.
+pub(crate) fn first_where(
+    store: &StateStore,
+    topic_id: u32,
+    queue_id: u32,
+    queue: Queue,
+    wanted: impl Fn(&Unit) -> bool,
+) -> u64 {
+    let (mut low, mut high) = (queue.min, queue.max);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match first_unit(store, topic_id, queue_id, middle, high) {
+            Some((offset, unit)) if !wanted(&unit) => low = offset + 1,
+            // None: taken out, or stored by the entry being applied and so not in the tables yet.
+            _ => high = middle,
+        }
+    }
+    low
+}
+
+/// First offset of a queue whose message was stored at `timestamp_ms` or later.
+pub(crate) fn offset_at(
+    store: &StateStore,
+    topic_id: u32,
+    queue_id: u32,
+    queue: Queue,
+    timestamp_ms: u64,
+) -> u64 {
+    first_where(store, topic_id, queue_id, queue, |unit| unit.stored_ms >= timestamp_ms)
+}
+
+/// Calls `visit` with the topic id, the transaction id and the record of each half message, of one
+/// topic or of all, until it says `false`.
+pub(crate) fn halves(
+    store: &StateStore,
+    topic_id: Option<u32>,
+    mut visit: impl FnMut(u32, &[u8], wire::HalfRecord) -> bool,
+) {
+    let prefix = topic_id.map_or(vec![table::HALF], |id| keys::key(table::HALF, &[id]));
+    store.scan(&prefix, &keys::end_of(&prefix), |key, value| {
+        visit(keys::u32_at(key, 1), &key[5..], decode(value))
+    });
+}
+
+/// Calls `visit` with each timer whose record lies in an entry before `log_index`, the oldest entry
+/// first, until it says `false`.
+pub(crate) fn timers_in_log_before(
+    store: &StateStore,
+    log_index: u64,
+    mut visit: impl FnMut(wire::Timer) -> bool,
+) {
+    let mut end = vec![table::TIMER_BY_LOG];
+    end.extend_from_slice(&log_index.to_be_bytes());
+    store.scan(&[table::TIMER_BY_LOG], &end, |key, _| visit(keys::timer_at(key, 13)));
+}
+
+/// The record of a timer, and where its message lies.
+pub(crate) fn timer(store: &StateStore, timer: &wire::Timer) -> Option<(wire::TimerRecord, Unit)> {
+    let record: wire::TimerRecord = decode(&store.get(&keys::timer_key(timer))?);
+    let unit = Unit::decode(&record.unit);
+    Some((record, unit))
+}
+
+/// Calls `visit` with (log index, placed index) of every index entry whose record lies in an entry
+/// before `log_index` and that came into its queue later, until it says `false`.
+pub(crate) fn moved_before(
+    store: &StateStore,
+    log_index: u64,
+    mut visit: impl FnMut(u64, u64) -> bool,
+) {
+    let mut end = vec![table::MOVED];
+    end.extend_from_slice(&log_index.to_be_bytes());
+    store.scan(&[table::MOVED], &end, |key, value| {
+        visit(keys::u64_at(key, 1), keys::u64_at(value, 0))
+    });
 }
 
 fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {

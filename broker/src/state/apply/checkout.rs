@@ -1,0 +1,246 @@
+//! Handing messages out: what the leader chose is recorded, as far as it still holds.
+
+use prost::Message;
+use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
+
+use super::CommandReply;
+use super::Granted;
+use super::Outcome;
+use super::Rejection;
+use super::State;
+use super::Step;
+use super::keys;
+use super::table;
+use crate::state;
+
+impl Step<'_> {
+    pub(super) fn checkout(&mut self, state: &mut State, command: &wire::Checkout) -> Outcome {
+        let ids = (command.group_id, command.topic_id);
+        let queue_count = state.topics.get(&ids.1).ok_or(Rejection::TopicNotFound)?.queues.len();
+        if !state.groups.contains_key(&ids.0) {
+            return Err(Rejection::GroupNotFound);
+        }
+        self.begin_consumption(state, ids);
+        let mut granted = Vec::new();
+        for part in &command.queues {
+            if part.queue_id as usize >= queue_count {
+                continue;
+            }
+            for offset in &part.dropped {
+                let held = state.consumption(ids).inflight(part.queue_id, *offset);
+                if held.is_some_and(|record| record.attempt == 0) {
+                    self.remove_inflight(state, ids, part.queue_id, *offset);
+                }
+            }
+            self.read_again(state, command, part, &mut granted);
+            self.check_out_again(state, command, part, &mut granted);
+            self.check_out_new(state, command, part, &mut granted);
+        }
+        Ok(CommandReply::CheckedOut(granted))
+    }
+
+    /// A group that consumes from a topic for the first time begins where it was made to. Written down
+    /// at once: the beginning must not move with what retention does later.
+    pub(super) fn begin_consumption(&mut self, state: &mut State, ids: (u32, u32)) {
+        if state.consumptions.contains_key(&ids) {
+            return;
+        }
+        let start = state.groups.get(&ids.0).and_then(|group| group.start).unwrap_or_default();
+        let queues = state.topics.get(&ids.1).map_or(Vec::new(), |topic| topic.queues.clone());
+        for (queue_id, queue) in (0..).zip(queues) {
+            let offset = match start.kind() {
+                wire::start::Kind::First => queue.min,
+                wire::start::Kind::Last => queue.max,
+                wire::start::Kind::Timestamp => {
+                    state::offset_at(self.store, ids.1, queue_id, queue, start.timestamp_ms)
+                }
+            };
+            state.consumption(ids).queue(queue_id as usize).next_offset = offset;
+            let key = keys::key(table::PROGRESS, &[ids.0, ids.1, queue_id]);
+            self.batch.put(&key, &offset.to_be_bytes());
+        }
+    }
+
+    /// The same attempt asks again: its answer got lost. No further delivery is counted.
+    fn read_again(
+        &mut self,
+        state: &mut State,
+        command: &wire::Checkout,
+        part: &wire::QueueCheckout,
+        granted: &mut Vec<Granted>,
+    ) {
+        let ids = (command.group_id, command.topic_id);
+        for offset in &part.reread {
+            let Some(record) = state.consumption(ids).inflight(part.queue_id, *offset) else {
+                continue;
+            };
+            if record.attempt_hash == 0 || record.attempt_hash != command.attempt_hash {
+                continue;
+            }
+            let record = wire::InflightRecord {
+                visible_at_ms: command.visible_at_ms,
+                nonce: self.nonce(),
+                renew_client_id: command.renew_client_id.clone(),
+                ..record.clone()
+            };
+            self.grant(state, ids, (part.queue_id, *offset), record, granted);
+        }
+    }
+
+    /// Messages whose time ran out, delivered once more; and messages that were held back until now.
+    fn check_out_again(
+        &mut self,
+        state: &mut State,
+        command: &wire::Checkout,
+        part: &wire::QueueCheckout,
+        granted: &mut Vec<Granted>,
+    ) {
+        let ids = (command.group_id, command.topic_id);
+        for offset in &part.again {
+            let consumption = state.consumptions.get(&ids);
+            let Some(record) = consumption.and_then(|it| it.inflight(part.queue_id, *offset))
+            else {
+                continue;
+            };
+            let out = record.attempt > 0 && record.visible_at_ms > self.time_ms;
+            if out || !self.is_its_turn(state, ids, part.queue_id, *offset, record.group_hash) {
+                continue;
+            }
+            let first_delivery_ms =
+                if record.attempt == 0 { self.time_ms } else { record.first_delivery_ms };
+            let counted = record.attempt == 0 || !planted(Bug::LostAttemptCount);
+            let record = wire::InflightRecord {
+                attempt: record.attempt + u32::from(counted),
+                visible_at_ms: command.visible_at_ms,
+                nonce: self.nonce(),
+                first_delivery_ms,
+                renew_client_id: command.renew_client_id.clone(),
+                group_hash: record.group_hash,
+                attempt_hash: command.attempt_hash,
+            };
+            self.grant(state, ids, (part.queue_id, *offset), record, granted);
+        }
+    }
+
+    /// Messages never handed out. The leader reserved them in order; a checkout that does not begin
+    /// at the cursor was overtaken by a change of leader and hands out nothing.
+    fn check_out_new(
+        &mut self,
+        state: &mut State,
+        command: &wire::Checkout,
+        part: &wire::QueueCheckout,
+        granted: &mut Vec<Granted>,
+    ) {
+        let ids = (command.group_id, command.topic_id);
+        if part.next_offset == part.from_offset {
+            return;
+        }
+        let progress = state.consumption(ids).queue(part.queue_id as usize);
+        if progress.next_offset != part.from_offset {
+            return;
+        }
+        progress.next_offset = part.next_offset;
+        let late = planted(Bug::OffsetPersistedLate);
+        if !late || part.from_offset / 32 != part.next_offset / 32 {
+            self.batch.put(
+                &keys::key(table::PROGRESS, &[ids.0, ids.1, part.queue_id]),
+                &part.next_offset.to_be_bytes(),
+            );
+        }
+        let group_of = |groups: &[u64], at: usize| groups.get(at).copied().unwrap_or(0);
+        for (at, offset) in part.held.iter().enumerate() {
+            let group_hash = group_of(&part.held_groups, at);
+            self.hold(state, ids, (part.queue_id, *offset), group_hash);
+        }
+        for (at, offset) in part.taken.iter().enumerate() {
+            let group_hash = group_of(&part.taken_groups, at);
+            if !self.is_its_turn(state, ids, part.queue_id, *offset, group_hash) {
+                self.hold(state, ids, (part.queue_id, *offset), group_hash);
+                continue;
+            }
+            let record = wire::InflightRecord {
+                attempt: 1,
+                visible_at_ms: command.visible_at_ms,
+                nonce: self.nonce(),
+                first_delivery_ms: self.time_ms,
+                renew_client_id: command.renew_client_id.clone(),
+                group_hash,
+                attempt_hash: command.attempt_hash,
+            };
+            self.grant(state, ids, (part.queue_id, *offset), record, granted);
+        }
+    }
+
+    /// Whether everything before it in its message group is consumed, or goes out with this checkout.
+    /// Looked at here and not only by the leader, who chose before other commands of consumers.
+    fn is_its_turn(
+        &self,
+        state: &State,
+        ids: (u32, u32),
+        queue_id: u32,
+        offset: u64,
+        group_hash: u64,
+    ) -> bool {
+        let Some(consumption) = state.consumptions.get(&ids) else { return true };
+        let Some(progress) = consumption.queues.get(queue_id as usize) else { return true };
+        progress.before_in_group(group_hash, offset).all(|before| {
+            progress.inflight.get(&before).is_some_and(|record| record.nonce == self.nonce())
+        })
+    }
+
+    /// Keeps a message for later.
+    fn hold(
+        &mut self,
+        state: &mut State,
+        ids: (u32, u32),
+        (queue_id, offset): (u32, u64),
+        group_hash: u64,
+    ) {
+        let record = wire::InflightRecord { group_hash, ..Default::default() };
+        self.put_inflight(state, ids, queue_id, offset, record);
+    }
+
+    fn grant(
+        &mut self,
+        state: &mut State,
+        ids: (u32, u32),
+        (queue_id, offset): (u32, u64),
+        record: wire::InflightRecord,
+        granted: &mut Vec<Granted>,
+    ) {
+        let (attempt, nonce) = (record.attempt, record.nonce);
+        granted.push(Granted { queue_id, offset, attempt, nonce });
+        self.put_inflight(state, ids, queue_id, offset, record);
+    }
+
+    pub(super) fn put_inflight(
+        &mut self,
+        state: &mut State,
+        ids: (u32, u32),
+        queue_id: u32,
+        offset: u64,
+        record: wire::InflightRecord,
+    ) {
+        let key = keys::offset_key(table::INFLIGHT, &[ids.0, ids.1, queue_id], offset);
+        self.batch.put(&key, &record.encode_to_vec());
+        state.consumption(ids).insert(queue_id, offset, record);
+    }
+
+    pub(super) fn remove_inflight(
+        &mut self,
+        state: &mut State,
+        ids: (u32, u32),
+        queue_id: u32,
+        offset: u64,
+    ) {
+        let Some(consumption) = state.consumptions.get_mut(&ids) else { return };
+        let Some((_, next)) = consumption.remove(queue_id, offset) else { return };
+        self.batch.delete(&keys::offset_key(table::INFLIGHT, &[ids.0, ids.1, queue_id], offset));
+        if next.is_some() {
+            // Somebody may wait for the next one of its message group.
+            self.stored.push(ids.1);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! How far a consumer group is in a topic: cursors, and what is out or held back.
+//!
+//! Invariants: `due`, `ready`, `groups` and `attempts` say nothing that the in-flight records do not
+//! say; they only find them. A message group is in `groups` in queue order, and of its held-back
+//! messages only the first one of all can be ready.
+//!
+//! Not here: the tables, who may have what (the leader's lanes), checks of commands (`apply`).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use raftmq_proto::raftmq as wire;
+
+/// How far one group is in one topic.
+#[derive(Clone, Debug, Default)]
+pub struct Consumption {
+    /// By queue id.
+    pub(crate) queues: Vec<Progress>,
+    /// What was handed out, by the time it becomes visible again: (time, queue id, offset).
+    pub(crate) due: BTreeSet<(u64, u32, u64)>,
+    /// What was held back and may be handed out now: (queue id, offset).
+    pub(crate) ready: BTreeSet<(u32, u64)>,
+    /// What went to a receive with an attempt id, by the hash of that: (queue id, offset).
+    pub(crate) attempts: BTreeMap<u64, BTreeSet<(u32, u64)>>,
+    /// With which filters members receive, in the order in which they came.
+    pub(crate) subscriptions: Vec<wire::Subscription>,
+    /// Log index of the last reset of a cursor in this process: what was chosen before is stale.
+    pub(crate) reset_at: u64,
+}
+
+/// How far one group is in one queue.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Next offset that was neither handed out nor held back.
+    pub(crate) next_offset: u64,
+    /// Handed out and not acknowledged, or held back, by offset.
+    pub(crate) inflight: BTreeMap<u64, wire::InflightRecord>,
+    /// Offsets of the above by the hash of their message group; only in FIFO groups.
+    pub(crate) groups: BTreeMap<u64, BTreeSet<u64>>,
+}
+
+impl Progress {
+    /// Every offset below this one is consumed.
+    pub(crate) fn commit_offset(&self) -> u64 {
+        self.inflight.keys().next().copied().unwrap_or(self.next_offset)
+    }
+
+    /// Offsets before `offset` that are not consumed, of its message group.
+    pub(crate) fn before_in_group(
+        &self,
+        group_hash: u64,
+        offset: u64,
+    ) -> impl Iterator<Item = u64> + '_ {
+        let group = self.groups.get(&group_hash).filter(|_| group_hash != 0);
+        group.into_iter().flat_map(move |offsets| offsets.range(..offset).copied())
+    }
+}
+
+impl Consumption {
+    /// The progress in a queue, made if missing.
+    pub(crate) fn queue(&mut self, queue_id: usize) -> &mut Progress {
+        if self.queues.len() <= queue_id {
+            self.queues.resize_with(queue_id + 1, Progress::default);
+        }
+        &mut self.queues[queue_id]
+    }
+
+    /// The in-flight record of a message.
+    pub(crate) fn inflight(&self, queue_id: u32, offset: u64) -> Option<&wire::InflightRecord> {
+        self.queues.get(queue_id as usize)?.inflight.get(&offset)
+    }
+
+    /// Puts the record in place of the one there was.
+    pub(crate) fn insert(&mut self, queue_id: u32, offset: u64, record: wire::InflightRecord) {
+        self.unlink(queue_id, offset);
+        if record.attempt > 0 {
+            self.due.insert((record.visible_at_ms, queue_id, offset));
+        }
+        if record.attempt_hash != 0 {
+            self.attempts.entry(record.attempt_hash).or_default().insert((queue_id, offset));
+        }
+        let (attempt, group_hash) = (record.attempt, record.group_hash);
+        let progress = self.queue(queue_id as usize);
+        progress.inflight.insert(offset, record);
+        if group_hash != 0 {
+            progress.groups.entry(group_hash).or_default().insert(offset);
+        }
+        let first = progress.before_in_group(group_hash, offset).next().is_none();
+        if attempt == 0 && first {
+            self.ready.insert((queue_id, offset));
+        }
+    }
+
+    /// Removes the record; the next one of its message group may be ready then. Returns that one.
+    pub(crate) fn remove(
+        &mut self,
+        queue_id: u32,
+        offset: u64,
+    ) -> Option<(wire::InflightRecord, Option<u64>)> {
+        self.unlink(queue_id, offset);
+        let progress = self.queues.get_mut(queue_id as usize)?;
+        let record = progress.inflight.remove(&offset)?;
+        let mut next = None;
+        if record.group_hash != 0
+            && let Some(offsets) = progress.groups.get_mut(&record.group_hash)
+        {
+            offsets.remove(&offset);
+            next = offsets.first().copied();
+            if offsets.is_empty() {
+                progress.groups.remove(&record.group_hash);
+            }
+        }
+        let held = |offset: &u64| progress.inflight.get(offset).is_some_and(|it| it.attempt == 0);
+        let next = next.filter(held);
+        if let Some(next) = next {
+            self.ready.insert((queue_id, next));
+        }
+        Some((record, next))
+    }
+
+    /// Takes the record out of everything that finds it by something else than its offset.
+    fn unlink(&mut self, queue_id: u32, offset: u64) {
+        let Some(record) = self.inflight(queue_id, offset) else { return };
+        let (visible_at_ms, attempt_hash) = (record.visible_at_ms, record.attempt_hash);
+        self.due.remove(&(visible_at_ms, queue_id, offset));
+        self.ready.remove(&(queue_id, offset));
+        if let Some(places) = self.attempts.get_mut(&attempt_hash) {
+            places.remove(&(queue_id, offset));
+            if places.is_empty() {
+                self.attempts.remove(&attempt_hash);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(attempt: u32, group_hash: u64) -> wire::InflightRecord {
+        wire::InflightRecord { attempt, group_hash, visible_at_ms: 10, ..Default::default() }
+    }
+
+    #[test]
+    fn of_a_message_group_only_the_first_is_ready() {
+        let mut consumption = Consumption::default();
+        consumption.insert(0, 1, record(1, 7));
+        consumption.insert(0, 2, record(0, 7));
+        consumption.insert(0, 3, record(0, 7));
+        consumption.insert(0, 4, record(0, 8));
+        assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 4)]);
+        let (_, next) = consumption.remove(0, 1).unwrap();
+        assert_eq!(next, Some(2));
+        assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 2), &(0, 4)]);
+        // Handed out: neither it nor the one behind it.
+        consumption.insert(0, 2, record(1, 7));
+        assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 4)]);
+        assert_eq!(consumption.due.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_was_removed() {
+        let mut consumption = Consumption::default();
+        let with_attempt = wire::InflightRecord { attempt_hash: 5, ..record(1, 7) };
+        consumption.insert(0, 1, with_attempt);
+        assert_eq!(consumption.attempts.len(), 1);
+        consumption.remove(0, 1);
+        assert!(consumption.due.is_empty() && consumption.attempts.is_empty());
+        assert!(consumption.queues[0].groups.is_empty());
+        assert_eq!(consumption.remove(0, 1), None);
+    }
+}
