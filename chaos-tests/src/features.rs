@@ -198,3 +198,19 @@ async fn raftmq(words: Vec<String>, admin: &str) -> anyhow::Result<()> {
     ensure!(output.status.success(), "raftmq {}: {said}", words.join(" "));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_clients_names_the_test_of_every_cell() {
+        let page = include_str!("../../docs/clients.md");
+        for feature in ALL {
+            for client in Client::ALL {
+                let test = format!("`{}_{}`", client.name(), feature.name);
+                assert_eq!(page.contains(&test), feature.lacks(client).is_none(), "{test}");
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -61,14 +62,16 @@ func (f *fixture) recall() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id, err := f.producer.Recall(context.Background(), topic, recalled.RecallHandle)
-	if err != nil {
-		return "", err
+	// Twice: as after an answer that got lost.
+	for range 2 {
+		id, err := f.producer.Recall(context.Background(), topic, recalled.RecallHandle)
+		if err != nil {
+			return "", err
+		}
+		if id != recalled.MessageID {
+			return "", fmt.Errorf("recalled %s instead of %s", id, recalled.MessageID)
+		}
 	}
-	if id != recalled.MessageID {
-		return "", fmt.Errorf("recalled %s instead of %s", id, recalled.MessageID)
-	}
-	_, again := f.producer.Recall(context.Background(), topic, recalled.RecallHandle)
 	var came arrivals
 	if err := came.receiveCount(consumer, 1); err != nil {
 		return "", err
@@ -80,12 +83,11 @@ func (f *fixture) recall() (string, error) {
 	if !slices.Equal(came.bodies(), []string{"kept"}) {
 		return "", fmt.Errorf("came: %v", came.bodies())
 	}
-	_, afterDelivery := f.producer.Recall(context.Background(), topic, kept.RecallHandle)
-	if again == nil || afterDelivery == nil {
-		return "", fmt.Errorf("recalled what is not pending any more: %v, %v", again, afterDelivery)
+	_, err = f.producer.Recall(context.Background(), topic, kept.RecallHandle)
+	if err == nil {
+		return "", errors.New("recalled what was delivered")
 	}
-	return fmt.Sprintf("only the other one came; again: code %d; after delivery: code %d",
-		code(again), code(afterDelivery)), nil
+	return fmt.Sprintf("only the other one came; recalled after delivery: code %d", code(err)), nil
 }
 
 // sendAt sends a message that is to be delivered at that time.

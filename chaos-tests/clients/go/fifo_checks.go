@@ -22,7 +22,7 @@ var messageGroups = []string{"red", "green", "blue"}
 // fifoOrderSimple has two consumers share the group; a message is noted before it is acked.
 func (f *fixture) fifoOrderSimple() (string, error) {
 	topic, group := f.checkTopic("fifo-order-simple"), f.checkGroup("fifo-order-simple")
-	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+	if err := f.sendInTurn(topic); err != nil {
 		return "", err
 	}
 	var came arrivals
@@ -42,12 +42,12 @@ func (f *fixture) fifoOrderSimple() (string, error) {
 	if failures != nil {
 		return "", failures
 	}
-	return expectFifoOrder(came.bodies(), fifoEach)
+	return expectFifoOrder(came.bodies())
 }
 
 func (f *fixture) fifoOrderPush() (string, error) {
 	topic := f.checkTopic("fifo-order-push")
-	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+	if err := f.sendInTurn(topic); err != nil {
 		return "", err
 	}
 	var came arrivals
@@ -60,13 +60,13 @@ func (f *fixture) fifoOrderPush() (string, error) {
 	if err := came.await(fifoEach * len(messageGroups)); err != nil {
 		return "", err
 	}
-	return expectFifoOrder(came.bodies(), fifoEach)
+	return expectFifoOrder(came.bodies())
 }
 
 // fifoBlocked does not ack red messages: green and blue go on, and red comes again, in order.
 func (f *fixture) fifoBlocked() (string, error) {
 	topic := f.checkTopic("fifo-blocked")
-	if _, err := f.sendInTurn(topic, fifoEach); err != nil {
+	if err := f.sendInTurn(topic); err != nil {
 		return "", err
 	}
 	consumer, err := startSimpleConsumer(f.endpoint, f.checkGroup("fifo-blocked"), topic, "*")
@@ -85,7 +85,7 @@ func (f *fixture) fifoBlocked() (string, error) {
 	if first := again.soFar()[0]; first.attempt != 2 {
 		return "", fmt.Errorf("came again first: %+v", first)
 	}
-	if _, err := expectFifoOrder(append(bodies, again.bodies()...), fifoEach); err != nil {
+	if _, err := expectFifoOrder(append(bodies, again.bodies()...)); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("the others came while %v was out; then red came again in order", held), nil
@@ -121,15 +121,10 @@ func holdRed(consumer rmq.SimpleConsumer) (held, others []string, err error) {
 	return held, others, nil
 }
 
-// fifoDeadLetter has a listener that fails for red-0: the later red ones come after its last
-// attempt.
+// fifoDeadLetter has a listener that fails for red-0. Meanwhile the other message groups go on; the
+// later red messages come after its last attempt.
 func (f *fixture) fifoDeadLetter() (string, error) {
-	const each, attemptsMax = 3, 3
 	topic := f.checkTopic("fifo-dead-letter")
-	ids, err := f.sendInTurn(topic, each)
-	if err != nil {
-		return "", err
-	}
 	var came, failed arrivals
 	consumer, err := startPushConsumer(f.endpoint, f.checkGroup("fifo-dead-letter"), topic,
 		func(message *rmq.MessageView) rmq.ConsumerResult {
@@ -143,47 +138,56 @@ func (f *fixture) fifoDeadLetter() (string, error) {
 		return "", err
 	}
 	defer f.stopInBackground(consumer)
-	if err := came.await(each*len(messageGroups) + attemptsMax - 1); err != nil {
+	id, err := f.sendInGroup(topic, "red", 0)
+	if err != nil {
+		return "", err
+	}
+	if err := came.await(1); err != nil {
+		return "", err
+	}
+	_, green := f.sendInGroup(topic, "green", 0)
+	_, red1 := f.sendInGroup(topic, "red", 1)
+	_, red2 := f.sendInGroup(topic, "red", 2)
+	if err := errors.Join(green, red1, red2); err != nil {
+		return "", err
+	}
+	expected := []string{"red-0", "green-0", "red-0", "red-0", "red-1", "red-2"}
+	if err := came.await(len(expected)); err != nil {
 		return "", err
 	}
 	if !slices.Equal(failed.attempts(), []int32{1, 2, 3}) {
 		return "", fmt.Errorf("attempts %v", failed.attempts())
 	}
-	bodies := came.bodies()
-	if slices.Contains(bodies[slices.Index(bodies, "red-1"):], "red-0") {
-		return "", fmt.Errorf("red-1 came before the last attempt of red-0: %v", bodies)
+	if !slices.Equal(came.bodies(), expected) {
+		return "", fmt.Errorf("came as %v", came.bodies())
 	}
-	once := slices.DeleteFunc(bodies, func(body string) bool { return body == "red-0" })
-	once = append([]string{"red-0"}, once...)
-	if _, err := expectFifoOrder(once, each); err != nil {
-		return "", err
-	}
-	if err := f.expectDeadLetter("fifo-dead-letter", ids[0]); err != nil {
+	if err := f.expectDeadLetter("fifo-dead-letter", id); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("attempts %v, then the dead-letter topic and the rest of its group",
 		failed.attempts()), nil
 }
 
-// sendInTurn sends to all message groups in turn and returns the message ids. A body is
-// <message group>-<number>.
-func (f *fixture) sendInTurn(topic string, each int) ([]string, error) {
-	var ids []string
-	for i := range each {
+// sendInTurn sends to all message groups in turn.
+func (f *fixture) sendInTurn(topic string) error {
+	for i := range fifoEach {
 		for _, messageGroup := range messageGroups {
-			message := &rmq.Message{Topic: topic, Body: fmt.Appendf(nil, "%s-%d", messageGroup, i)}
-			message.SetMessageGroup(messageGroup)
-			id, err := f.send(message)
-			if err != nil {
-				return nil, err
+			if _, err := f.sendInGroup(topic, messageGroup, i); err != nil {
+				return err
 			}
-			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	return nil
 }
 
-func expectFifoOrder(bodies []string, each int) (string, error) {
+// sendInGroup sends <message group>-<number> and returns the message id.
+func (f *fixture) sendInGroup(topic, messageGroup string, number int) (string, error) {
+	message := &rmq.Message{Topic: topic, Body: fmt.Appendf(nil, "%s-%d", messageGroup, number)}
+	message.SetMessageGroup(messageGroup)
+	return f.send(message)
+}
+
+func expectFifoOrder(bodies []string) (string, error) {
 	for _, messageGroup := range messageGroups {
 		var own, expected []string
 		for _, body := range bodies {
@@ -191,12 +195,12 @@ func expectFifoOrder(bodies []string, each int) (string, error) {
 				own = append(own, body)
 			}
 		}
-		for i := range each {
+		for i := range fifoEach {
 			expected = append(expected, fmt.Sprintf("%s-%d", messageGroup, i))
 		}
 		if !slices.Equal(own, expected) {
 			return "", fmt.Errorf("came as %v", own)
 		}
 	}
-	return fmt.Sprintf("%d in order in each message group", each*len(messageGroups)), nil
+	return fmt.Sprintf("%d in order in each message group", fifoEach*len(messageGroups)), nil
 }

@@ -1,6 +1,6 @@
 // The checks of message groups. A body is `<message group>-<number>`.
 
-import { Arrivals, INVISIBLE_MS, RECEIVE_BATCH } from './arrivals.js';
+import { Arrivals, INVISIBLE_MS, RECEIVE_BATCH, expectBodies } from './arrivals.js';
 import { newMessage, text } from './clients.js';
 import { expectDeadLetter } from './deadLetters.js';
 import { expect, numbered } from './exchange.js';
@@ -12,33 +12,33 @@ const UNBLOCKED_MS = 8_000;
 
 /** Two consumers share the group; a message is noted before it is acked. */
 export async function fifoOrderSimple(clients, topic, group) {
-  await sendInTurn(clients, topic, EACH);
+  await sendInTurn(clients, topic);
   const came = new Arrivals();
   const member = async () => {
     const consumer = await clients.simpleConsumer(group, topic);
     await came.receive(consumer, EACH * MESSAGE_GROUPS.length);
   };
   await Promise.all([member(), member()]);
-  return expectOrder(came.bodies, EACH);
+  return expectOrder(came.bodies);
 }
 
 export async function fifoOrderPush(clients, topic, group) {
-  await sendInTurn(clients, topic, EACH);
+  await sendInTurn(clients, topic);
   const came = new Arrivals();
   await clients.pushConsumer(group, topic, (message) => came.add(message));
   await came.wait(EACH * MESSAGE_GROUPS.length);
-  return expectOrder(came.bodies, EACH);
+  return expectOrder(came.bodies);
 }
 
 /** Red messages are not acked: green and blue go on, and red comes again, in order. */
 export async function fifoBlocked(clients, topic, group) {
-  await sendInTurn(clients, topic, EACH);
+  await sendInTurn(clients, topic);
   const consumer = await clients.simpleConsumer(group, topic);
   const { held, others } = await holdRed(consumer);
   const again = new Arrivals();
   await again.receive(consumer, EACH);
   expect(again.attempts[0] === 2, `came again first: ${JSON.stringify(again.all[0])}`);
-  expectOrder([...others, ...again.bodies], EACH);
+  expectOrder([...others, ...again.bodies]);
   return `the others came while ${held} was out; then red came again in order`;
 }
 
@@ -64,38 +64,43 @@ async function holdRed(consumer) {
   return { held, others };
 }
 
-/** The listener fails for red-0: the later red ones come after its last attempt. */
+/** The listener fails for red-0: the later red messages come after its last attempt. */
 export async function fifoDeadLetter(clients, topic, group) {
-  const [poisonId] = await sendInTurn(clients, topic, 3);
   const came = new Arrivals();
   await clients.pushConsumer(group, topic, (message) => {
     if (came.add(message).body === 'red-0') throw new Error('poisoned');
   });
+  const producer = await clients.producer(topic);
+  const poisonId = await send(producer, topic, 'red', 0);
+  await came.wait(1);
+  for (const number of [1, 2]) await send(producer, topic, 'red', number);
   // This client does not know customized backoff, and so gives up after the first attempt.
-  await came.wait(3 * MESSAGE_GROUPS.length);
-  expect(came.bodies.indexOf('red-0') < came.bodies.indexOf('red-1'), `came as ${came.bodies}`);
-  expectOrder(came.bodies, 3);
+  const expected = ['red-0', 'red-1', 'red-2'];
+  await came.wait(expected.length);
+  expectBodies(came.bodies, expected);
   await expectDeadLetter(clients, group, poisonId);
   return '1 attempt, then the dead-letter topic and the rest of its group';
 }
 
-/** Sends to all message groups in turn; returns the message ids. */
-async function sendInTurn(clients, topic, each) {
+/** Sends to all message groups in turn. */
+async function sendInTurn(clients, topic) {
   const producer = await clients.producer(topic);
-  const ids = [];
-  for (let i = 0; i < each; i++) {
-    for (const messageGroup of MESSAGE_GROUPS) {
-      const message = newMessage(topic, `${messageGroup}-${i}`, { messageGroup });
-      ids.push((await producer.send(message)).messageId);
-    }
+  for (let i = 0; i < EACH; i++) {
+    for (const messageGroup of MESSAGE_GROUPS) await send(producer, topic, messageGroup, i);
   }
-  return ids;
 }
 
-function expectOrder(bodies, each) {
+/** Returns the message id. */
+async function send(producer, topic, messageGroup, number) {
+  const message = newMessage(topic, `${messageGroup}-${number}`, { messageGroup });
+  const { messageId } = await producer.send(message);
+  return messageId;
+}
+
+function expectOrder(bodies) {
   for (const messageGroup of MESSAGE_GROUPS) {
     const own = bodies.filter((body) => body.startsWith(`${messageGroup}-`));
-    expect(`${own}` === `${numbered(messageGroup, each)}`, `came as ${own}`);
+    expect(`${own}` === `${numbered(messageGroup, EACH)}`, `came as ${own}`);
   }
-  return `${each * MESSAGE_GROUPS.length} in order in each message group`;
+  return `${EACH * MESSAGE_GROUPS.length} in order in each message group`;
 }

@@ -36,16 +36,17 @@ def recall(clients, topic, group):
     due = math.ceil(time.time() + DELAY_SECONDS)
     recalled = send_at(producer, topic, "recalled", due)
     kept = send_at(producer, topic, "kept", due)
-    message_id = producer.recall_message(topic, recalled.recall_handle)
-    expect(message_id == recalled.message_id, f"recalled {message_id}")
-    again = refusal(producer, topic, recalled)
+    # Twice: as after an answer that got lost.
+    for _ in range(2):
+        message_id = producer.recall_message(topic, recalled.recall_handle)
+        expect(message_id == recalled.message_id, f"recalled {message_id}")
     came = Arrivals()
     came.receive(consumer, 1)
     time.sleep(1)
     came.receive_for(consumer, 1)
     expect(came.bodies == ["kept"], f"came: {came.bodies}")
     late = refusal(producer, topic, kept)
-    return f"only the other one came; again: {again}; after delivery: {late}"
+    return f"only the other one came; recalled after delivery: {late}"
 
 
 def send_at(producer, topic, body, due):

@@ -33,7 +33,7 @@ final class FifoChecks {
     String orderSimple() throws Exception {
         String topic = fixture.topic("fifo-order-simple");
         String group = fixture.group("fifo-order-simple");
-        sendInTurn(topic, EACH);
+        sendInTurn(topic);
         Arrivals arrivals = new Arrivals();
         int count = EACH * MESSAGE_GROUPS.size();
         ExecutorService members = Executors.newFixedThreadPool(2);
@@ -52,12 +52,12 @@ final class FifoChecks {
         } finally {
             members.shutdownNow();
         }
-        return expectOrder(arrivals.bodies(), EACH);
+        return expectOrder(arrivals.bodies());
     }
 
     String orderPush() throws Exception {
         String topic = fixture.topic("fifo-order-push");
-        sendInTurn(topic, EACH);
+        sendInTurn(topic);
         Arrivals arrivals = new Arrivals();
         PushConsumer consumer = fixture.clients.pushConsumer(fixture.group("fifo-order-push"),
             topic, message -> {
@@ -69,13 +69,13 @@ final class FifoChecks {
         } finally {
             fixture.closeInBackground(consumer);
         }
-        return expectOrder(arrivals.bodies(), EACH);
+        return expectOrder(arrivals.bodies());
     }
 
     /** Red messages are not acked: green and blue go on, and red comes again, in order. */
     String blocked() throws Exception {
         String topic = fixture.topic("fifo-blocked");
-        sendInTurn(topic, EACH);
+        sendInTurn(topic);
         List<String> held = new ArrayList<>();
         List<String> others = new ArrayList<>();
         try (SimpleConsumer consumer =
@@ -101,15 +101,17 @@ final class FifoChecks {
             CheckFailed.unless(again.soFar().get(0).attempt() == 2,
                 "came again first: " + again.soFar().get(0));
             others.addAll(again.bodies());
-            expectOrder(others, EACH);
+            expectOrder(others);
         }
         return "the others came while " + held + " was out; then red came again in order";
     }
 
-    /** The listener fails for red-0: the later red ones come after its last attempt. */
+    /**
+     * The listener fails for red-0. Meanwhile the other message groups go on; the later red
+     * messages come after its last attempt.
+     */
     String deadLetter() throws Exception {
         String topic = fixture.topic("fifo-dead-letter");
-        List<String> ids = sendInTurn(topic, 3);
         Arrivals arrivals = new Arrivals();
         ConcurrentLinkedQueue<Integer> attempts = new ConcurrentLinkedQueue<>();
         PushConsumer consumer = fixture.clients.pushConsumer(fixture.group("fifo-dead-letter"),
@@ -121,43 +123,51 @@ final class FifoChecks {
                 }
                 return ConsumeResult.SUCCESS;
             });
+        String id;
         try {
-            arrivals.await(3 * MESSAGE_GROUPS.size() + ATTEMPTS_MAX - 1, LIMIT);
+            id = send(topic, "red", 0);
+            arrivals.await(1, LIMIT);
+            send(topic, "green", 0);
+            send(topic, "red", 1);
+            send(topic, "red", 2);
+            arrivals.await(ATTEMPTS_MAX + 3, LIMIT);
         } finally {
             fixture.closeInBackground(consumer);
         }
         CheckFailed.unless(List.copyOf(attempts).equals(List.of(1, 2, 3)), "attempts " + attempts);
-        List<String> bodies = arrivals.bodies();
-        CheckFailed.unless(bodies.lastIndexOf("red-0") < bodies.indexOf("red-1"),
-            "a later message came before the last attempt: " + bodies);
-        expectOrder(bodies.stream().distinct().toList(), 3);
-        DeadLetters.expect(fixture, "fifo-dead-letter", ids.get(0));
+        CheckFailed.unless(arrivals.bodies().equals(
+            List.of("red-0", "green-0", "red-0", "red-0", "red-1", "red-2")),
+            "came as " + arrivals.bodies());
+        DeadLetters.expect(fixture, "fifo-dead-letter", id);
         return "attempts " + attempts + ", then the dead-letter topic and the rest of its group";
     }
 
-    /** Sends to all message groups in turn, and returns the message ids. */
-    private List<String> sendInTurn(String topic, int each) throws ClientException {
-        List<String> ids = new ArrayList<>();
-        for (int i = 0; i < each; i++) {
+    /** Sends to all message groups in turn. */
+    private void sendInTurn(String topic) throws ClientException {
+        for (int i = 0; i < EACH; i++) {
             for (String messageGroup : MESSAGE_GROUPS) {
-                byte[] body = (messageGroup + "-" + i).getBytes(StandardCharsets.UTF_8);
-                ids.add(fixture.producer().send(fixture.clients.newMessage(topic, body)
-                    .setMessageGroup(messageGroup).build()).getMessageId().toString());
+                send(topic, messageGroup, i);
             }
         }
-        return ids;
     }
 
-    private static String expectOrder(List<String> bodies, int each) throws CheckFailed {
+    /** Returns the message id. */
+    private String send(String topic, String messageGroup, int number) throws ClientException {
+        byte[] body = (messageGroup + "-" + number).getBytes(StandardCharsets.UTF_8);
+        return fixture.producer().send(fixture.clients.newMessage(topic, body)
+            .setMessageGroup(messageGroup).build()).getMessageId().toString();
+    }
+
+    private static String expectOrder(List<String> bodies) throws CheckFailed {
         for (String messageGroup : MESSAGE_GROUPS) {
             List<String> expected = new ArrayList<>();
-            for (int i = 0; i < each; i++) {
+            for (int i = 0; i < EACH; i++) {
                 expected.add(messageGroup + "-" + i);
             }
             List<String> own =
                 bodies.stream().filter(body -> body.startsWith(messageGroup + "-")).toList();
             CheckFailed.unless(own.equals(expected), "came as " + own);
         }
-        return each * MESSAGE_GROUPS.size() + " in order in each message group";
+        return EACH * MESSAGE_GROUPS.size() + " in order in each message group";
     }
 }
