@@ -65,7 +65,7 @@ pub(crate) async fn send(
 
 /// The queue of a message: that of its message group, whatever the client's language makes of it; that
 /// of its priority, of which the highest queue is the first to be read; or any.
-fn queue(group_hash: u64, priority: Option<u32>, queue_count: u32) -> u32 {
+pub(crate) fn queue(group_hash: u64, priority: Option<u32>, queue_count: u32) -> u32 {
     match priority {
         Some(priority) => priority.min(queue_count - 1),
         None if group_hash != 0 => (group_hash % u64::from(queue_count)) as u32,
