@@ -229,7 +229,7 @@ async fn deliver(
                 if receive.filter.matches_message(&message) {
                     messages.push(delivered(message, ids, receive, grant, unit));
                 } else {
-                    // Two tags with one hash: not wanted, and so consumed.
+                    // Two tags with one hash, or a condition: not wanted, and so consumed.
                     consume(node, ids, grant).await;
                 }
             }

@@ -269,14 +269,12 @@ async fn change(node: &Node, command: &Command) -> Result<CommandReply, Status> 
 fn rejected(rejection: Rejection) -> Status {
     let text = rejection.to_string();
     match rejection {
-        Rejection::TopicNotFound
-        | Rejection::GroupNotFound
-        | Rejection::NotPending(_)
-        | Rejection::TransactionNotFound(_) => Status::not_found(text),
+        Rejection::TopicNotFound | Rejection::GroupNotFound => Status::not_found(text),
         Rejection::Exists(_) => Status::already_exists(text),
-        Rejection::ReceiptExpired | Rejection::TooManyFilters(_) => {
-            Status::failed_precondition(text)
-        }
+        Rejection::ReceiptExpired
+        | Rejection::NotPending(_)
+        | Rejection::TransactionNotFound(_)
+        | Rejection::TooManyFilters(_) => Status::failed_precondition(text),
     }
 }
 

@@ -83,6 +83,7 @@ impl Step<'_> {
                 visible_at_ms: command.visible_at_ms,
                 nonce: self.nonce(),
                 renew_client_id: command.renew_client_id.clone(),
+                changed_from: 0,
                 ..record.clone()
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
@@ -119,6 +120,7 @@ impl Step<'_> {
                 renew_client_id: command.renew_client_id.clone(),
                 group_hash: record.group_hash,
                 attempt_hash: command.attempt_hash,
+                changed_from: 0,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
@@ -168,6 +170,7 @@ impl Step<'_> {
                 renew_client_id: command.renew_client_id.clone(),
                 group_hash,
                 attempt_hash: command.attempt_hash,
+                changed_from: 0,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
