@@ -385,11 +385,6 @@ impl Cluster {
             let group = admin.create_group(request.clone()).await;
             made.push(group.with_context(|| request.name.clone())?.into_inner());
         }
-        self.routed(topics).await
-    }
-
-    /// Waits until every name server knows these topics.
-    pub async fn routed(&self, topics: &[String]) -> anyhow::Result<()> {
         for server in &self.name_servers {
             until("routes of the new topics", PATIENCE, async || {
                 let routes = server.routes().await?.into_iter();
