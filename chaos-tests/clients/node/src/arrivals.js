@@ -4,7 +4,7 @@ import { text } from './clients.js';
 import { expect } from './exchange.js';
 import { sleep } from './waiting.js';
 
-export const RECEIVE_BATCH = 16;
+const RECEIVE_BATCH = 16;
 // The shortest invisible duration that brokers have to accept.
 export const INVISIBLE_MS = 10_000;
 // Of what must come, on a busy machine.

@@ -3,22 +3,26 @@
 import time
 
 from arrivals import ARRIVAL_SECONDS, INVISIBLE_SECONDS
-from exchange import receive_one
+from exchange import RECEIVE_BATCH, expect
 
 
 def expect_dead_letter(clients, group, message_id):
     """Fails unless the message comes from there."""
-    consumer = start_when_it_exists(clients, f"{group}-reader", f"%DLQ%{group}")
-    consumer.ack(receive_one(consumer, message_id, ARRIVAL_SECONDS, INVISIBLE_SECONDS))
+    consumer = clients.simple_consumer(f"{group}-reader", f"%DLQ%{group}")
+    message = receive_when_it_exists(consumer)
+    consumer.ack(message)
+    expect(message.message_id == message_id, f"another dead letter: {message}")
 
 
-def start_when_it_exists(clients, group, topic):
-    """The topic is made with its first message."""
+def receive_when_it_exists(consumer):
+    """The topic is made with its first message. Until then a consumer starts, and can not receive."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while True:
         try:
-            return clients.simple_consumer(group, topic)
+            for message in consumer.receive(RECEIVE_BATCH, INVISIBLE_SECONDS):
+                return message
         except Exception:  # The client raises the bare class here.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+        expect(time.monotonic() < deadline, "no dead letter")

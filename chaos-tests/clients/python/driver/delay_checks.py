@@ -58,7 +58,7 @@ def send_at(producer, topic, body, due):
 
 def refusal(producer, topic, receipt):
     try:
-        producer.recall_message(topic, receipt.recall_handle)
+        message_id = producer.recall_message(topic, receipt.recall_handle)
     except ClientException as error:
         return f"code {error.code}"
-    raise AssertionError("recalled what is not pending any more")
+    raise AssertionError(f"recalled {message_id!r}, which is not pending any more")

@@ -3,14 +3,14 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from arrivals import INVISIBLE_SECONDS, Arrivals
-from clients import new_message, text
+from arrivals import ARRIVAL_SECONDS, INVISIBLE_SECONDS, Arrivals
+from clients import new_message
 from dead_letters import expect_dead_letter
-from exchange import RECEIVE_BATCH, expect
+from exchange import expect, receive_one
 
 MESSAGE_GROUPS = ("red", "green", "blue")
 EACH = 8
-# Well before the messages that are held become visible again.
+# Well before red-0 becomes visible again.
 UNBLOCKED_SECONDS = 8
 
 
@@ -33,32 +33,27 @@ def fifo_order_push(clients, topic, group):
 
 
 def fifo_blocked(clients, topic, group):
-    """Red messages are not acked: green and blue go on, and red comes again, in order."""
-    send_in_turn(clients, topic)
+    """red-0 is not acked: green and blue go on, and red comes again, in order."""
+    producer = clients.producer(topic)
     consumer = clients.simple_consumer(group, topic)
-    held, others = hold_red(consumer)
-    again = Arrivals()
-    again.receive(consumer, EACH)
-    expect(again.attempts[0] == 2, f"came again first: {again.all[0]}")
-    expect_order(others + again.bodies)
-    return f"the others came while {held} was out; then red came again in order"
-
-
-def hold_red(consumer):
-    """Acks all but the red messages, until all of the others have come."""
-    held, others = [], []
-    deadline = time.monotonic() + UNBLOCKED_SECONDS
-    while len(others) < EACH * (len(MESSAGE_GROUPS) - 1):
-        expect(time.monotonic() < deadline, f"only {others} came while {held} was out")
-        red_is_out = bool(held)
-        for message in consumer.receive(RECEIVE_BATCH, INVISIBLE_SECONDS):
-            if text(message).startswith("red-"):
-                expect(not red_is_out, f"{text(message)} came while {held} was out")
-                held.append(text(message))
-            else:
-                others.append(text(message))
-                consumer.ack(message)
-    return held, others
+    red_id = send(producer, topic, "red", 0)
+    receive_one(consumer, red_id, ARRIVAL_SECONDS, INVISIBLE_SECONDS)
+    out = time.monotonic()
+    for i in range(EACH):
+        for message_group in MESSAGE_GROUPS:
+            if (message_group, i) != ("red", 0):
+                send(producer, topic, message_group, i)
+    came = Arrivals()
+    came.receive(consumer, EACH * (len(MESSAGE_GROUPS) - 1))
+    unblocked = time.monotonic() - out
+    red = [body for body in came.bodies if body.startswith("red-")]
+    expect(not red, f"{red} came while red-0 was out")
+    expect(unblocked < UNBLOCKED_SECONDS, f"the others took {unblocked:.1f} s")
+    came.receive(consumer, EACH * len(MESSAGE_GROUPS))
+    again = next(arrival for arrival in came.all if arrival.body.startswith("red-"))
+    expect((again.body, again.attempt) == ("red-0", 2), f"came again first: {again}")
+    expect_order(came.bodies)
+    return f"the others came within {unblocked:.1f} s, then red in order, red-0 as attempt 2"
 
 
 def fifo_dead_letter(clients, topic, group):

@@ -12,15 +12,14 @@ import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
-import org.apache.rocketmq.client.apis.message.MessageView;
 
 /** The checks of message groups. A body is {@code <message group>-<number>}. */
 final class FifoChecks {
     private static final List<String> MESSAGE_GROUPS = List.of("red", "green", "blue");
     private static final int EACH = 8;
     private static final Duration LIMIT = Duration.ofSeconds(30);
-    /** Well before the messages that are held become visible again. */
-    private static final Duration UNBLOCKED_LIMIT = Duration.ofSeconds(8);
+    /** Well before red-0 becomes visible again. */
+    private static final long UNBLOCKED_MS = 8_000;
     private static final int ATTEMPTS_MAX = 3;
 
     private final Fixture fixture;
@@ -72,38 +71,41 @@ final class FifoChecks {
         return expectOrder(arrivals.bodies());
     }
 
-    /** Red messages are not acked: green and blue go on, and red comes again, in order. */
+    /** red-0 is not acked: green and blue go on, and red comes again, in order. */
     String blocked() throws Exception {
         String topic = fixture.topic("fifo-blocked");
-        sendInTurn(topic);
-        List<String> held = new ArrayList<>();
-        List<String> others = new ArrayList<>();
         try (SimpleConsumer consumer =
             fixture.clients.simpleConsumer(fixture.group("fifo-blocked"), topic)) {
-            long begin = System.nanoTime();
-            while (others.size() < EACH * (MESSAGE_GROUPS.size() - 1)) {
-                CheckFailed.unless(System.nanoTime() - begin < UNBLOCKED_LIMIT.toNanos(),
-                    "only " + others + " came while " + held + " was held");
-                boolean redIsOut = !held.isEmpty();
-                for (MessageView message : consumer.receive(Receiving.BATCH, Receiving.SHORT)) {
-                    String body = Clients.text(message);
-                    if (body.startsWith("red-")) {
-                        CheckFailed.unless(!redIsOut, body + " came while " + held + " was out");
-                        held.add(body);
-                    } else {
-                        others.add(body);
-                        consumer.ack(message);
+            send(topic, "red", 0);
+            Receiving.one(consumer, Receiving.SHORT);
+            long out = System.nanoTime();
+            for (int i = 0; i < EACH; i++) {
+                for (String messageGroup : MESSAGE_GROUPS) {
+                    if (!messageGroup.equals("red") || i > 0) {
+                        send(topic, messageGroup, i);
                     }
                 }
             }
-            Arrivals again = new Arrivals();
-            again.receive(consumer, LIMIT, all -> all.soFar().size() >= EACH);
-            CheckFailed.unless(again.soFar().get(0).attempt() == 2,
-                "came again first: " + again.soFar().get(0));
-            others.addAll(again.bodies());
-            expectOrder(others);
+            Arrivals arrivals = new Arrivals();
+            int others = EACH * (MESSAGE_GROUPS.size() - 1);
+            arrivals.receive(consumer, LIMIT, all -> all.soFar().size() >= others);
+            long unblockedMs = (System.nanoTime() - out) / 1_000_000;
+            CheckFailed.unless(arrivals.bodies().stream().noneMatch(FifoChecks::isRed),
+                "came while red-0 was out: " + arrivals.bodies());
+            CheckFailed.unless(unblockedMs < UNBLOCKED_MS, "the others took " + unblockedMs + " ms");
+            arrivals.receive(consumer, LIMIT, all -> all.soFar().size() >= others + EACH);
+            Arrivals.Arrival again =
+                arrivals.soFar().stream().filter(a -> isRed(a.body())).findFirst().orElseThrow();
+            CheckFailed.unless(again.body().equals("red-0") && again.attempt() == 2,
+                "came again first: " + again);
+            expectOrder(arrivals.bodies());
+            return "the others came within " + unblockedMs
+                + " ms, then red in order, red-0 as attempt 2";
         }
-        return "the others came while " + held + " was out; then red came again in order";
+    }
+
+    private static boolean isRed(String body) {
+        return body.startsWith("red-");
     }
 
     /**
