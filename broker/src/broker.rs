@@ -330,6 +330,10 @@ async fn serve_http(
 
 fn describe_metrics() {
     metrics::describe_histogram!("raftmq_log_flush_seconds", "time of one fdatasync");
+    metrics::describe_histogram!(
+        "raftmq_delay_lateness_seconds",
+        "time from when a delayed message was due until it came into its queue"
+    );
     metrics::describe_histogram!("raftmq_commands_per_entry", "commands that shared a log entry");
     metrics::describe_histogram!("raftmq_log_appends_per_flush", "appends that shared a flush");
     metrics::describe_counter!("raftmq_leader_changes_total", "changes of leadership seen");

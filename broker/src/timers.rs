@@ -80,8 +80,10 @@ async fn fire(node: &Node, until_ms: u64) -> Result<Fired, Failure> {
 }
 
 fn note(node: &Node, fired: Fired) {
-    metrics::counter!("raftmq_delayed_delivered_total", node.labels(&[]))
-        .increment(fired.delivered);
+    let lateness = metrics::histogram!("raftmq_delay_lateness_seconds", node.labels(&[]));
+    for late_ms in fired.late_ms {
+        lateness.record(late_ms as f64 / 1e3);
+    }
     for topic_id in fired.given_up {
         transaction::count_given_up(node, topic_id);
     }

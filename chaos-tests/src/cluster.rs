@@ -139,6 +139,12 @@ impl Cluster {
         all.map(|node| node.address(node.http_port)).collect()
     }
 
+    /// Where a broker shows its metrics.
+    pub fn http_address(&self, broker: usize) -> String {
+        let node = &self.brokers[broker];
+        node.address(node.http_port)
+    }
+
     /// Process ids of all servers that are up.
     pub fn pids(&self) -> Vec<u32> {
         let all = self.name_servers.iter().chain(&self.brokers);

@@ -35,6 +35,7 @@ Examples:
   raftmq topic create bench && raftmq group create bench
   raftmq bench send --seconds 10                        as fast as 256 callers can
   raftmq bench send --rate 20000 --seconds 30           latencies at a given load
+  raftmq bench send --topic later --due-in-seconds 20   all due within one second, 20 s from now
   raftmq bench end-to-end --rate 5000 --output json     from send to receive
   raftmq bench receive --group bench                    drain what is there
   raftmq bench disk --dir ./data                        what the disk allows
@@ -59,7 +60,7 @@ pub struct BenchArgs {
 #[derive(Subcommand)]
 enum Verb {
     /// Send messages and measure how long the acknowledgement takes
-    Send(LoadArgs),
+    Send(send::SendArgs),
     /// Receive and acknowledge what a topic holds, until it is drained
     Receive(receive::ReceiveArgs),
     /// Send and receive, and measure from the (intended) send to the receipt

@@ -13,6 +13,7 @@ use raftmq::client::Outcome;
 use raftmq::client::OutgoingMessage;
 use raftmq::client::Producer;
 use raftmq::client::ProducerOptions;
+use raftmq::client::PullOptions;
 use raftmq::client::ReceiveOptions;
 use raftmq_proto::v2::Code;
 
@@ -152,6 +153,36 @@ async fn what_was_sent_is_received_and_acknowledged() {
     let nothing = consumer.receive(ReceiveOptions::default()).await.unwrap();
     assert!(nothing.deliveries.is_empty());
     assert_eq!(consumer.ack(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_pull_says_where_to_go_on() {
+    let fake = Fake::start().await;
+    fake.route(&[("a-1", &fake.address())]);
+    let messages: Vec<_> = (0..3).map(|_| OutgoingMessage::new("x")).collect();
+    producer(&fake).await.send_batch(&messages).await.unwrap();
+    let consumer = consumer(&fake).await;
+    let from = |offset| PullOptions { queue_id: 0, offset, count_max: 2, wait: Duration::ZERO };
+    let pulled = consumer.pull(from(0)).await.unwrap();
+    let ids: Vec<_> = pulled.deliveries.iter().map(|delivery| &*delivery.message_id).collect();
+    assert_eq!(ids, [messages[0].id.to_string(), messages[1].id.to_string()]);
+    assert_eq!(pulled.deliveries[0].broker_name, "a-1");
+    assert_eq!(pulled.next_offset, 2);
+    let end = consumer.pull(from(3)).await.unwrap();
+    assert_eq!((end.deliveries.len(), end.next_offset), (0, 3));
+}
+
+#[tokio::test]
+async fn a_recall_goes_to_another_node_when_one_is_gone() {
+    let fake = Fake::start().await;
+    fake.route(&[("a-1", "127.0.0.1:1"), ("a-2", &fake.address())]);
+    let producer = producer(&fake).await;
+    let message = OutgoingMessage::new("x");
+    producer.send(&message).await.unwrap();
+    let recalled = producer.recall(&message.id.to_string()).await.unwrap();
+    assert_eq!(recalled, message.id.to_string());
+    let error = producer.recall("another").await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::MessageNotFound));
 }
 
 #[tokio::test]

@@ -432,6 +432,12 @@ mod tests {
 
     use super::*;
 
+    const TIMES: Times = Times {
+        now_ms: 1_000_000,
+        delay_max: Duration::from_secs(86_400),
+        transaction_timeout: Duration::from_secs(6),
+    };
+
     fn message() -> v2::Message {
         v2::Message {
             topic: Some(v2::Resource { name: "orders".into(), ..Default::default() }),
@@ -449,7 +455,7 @@ mod tests {
         let mut properties = message.system_properties.take().unwrap();
         change(&mut message, &mut properties);
         message.system_properties = Some(properties);
-        match check(&v2::SendMessageRequest { messages: vec![message] }, 1_000_000) {
+        match check(&v2::SendMessageRequest { messages: vec![message] }, &TIMES) {
             Ok(()) => Code::Ok,
             Err(refusal) => refusal.code,
         }
@@ -483,6 +489,36 @@ mod tests {
     }
 
     #[test]
+    fn a_message_has_one_kind() {
+        let due = prost_types::Timestamp { seconds: 1_001, nanos: 1 };
+        assert_eq!(code(|_, p| p.delivery_timestamp = Some(due)), Code::Ok);
+        assert_eq!(code(|_, p| p.priority = Some(-1)), Code::BadRequest);
+        let conflict = Code::MessagePropertyConflictWithType;
+        assert_eq!(
+            code(|_, p| {
+                p.delivery_timestamp = Some(due);
+                p.message_group = Some("g".into());
+            }),
+            conflict
+        );
+        assert_eq!(
+            code(|_, p| {
+                p.set_message_type(MessageType::Transaction);
+                p.priority = Some(1);
+            }),
+            conflict
+        );
+    }
+
+    #[test]
+    fn a_due_time_is_rounded_up() {
+        let times = [(1_001, 0, 1_001_000), (1_001, 1, 1_001_001), (-5, 7, 1)];
+        for (seconds, nanos, ms) in times {
+            assert_eq!(due_ms(prost_types::Timestamp { seconds, nanos }), ms);
+        }
+    }
+
+    #[test]
     fn properties_have_limits() {
         let put = |key: &str, value: &str| {
             let (key, value) = (key.to_owned(), value.to_owned());
@@ -503,8 +539,8 @@ mod tests {
         let mut other = message();
         other.topic = Some(v2::Resource { name: "other".into(), ..Default::default() });
         let request = v2::SendMessageRequest { messages: vec![message(), other] };
-        assert_eq!(check(&request, 0).unwrap_err().code, Code::MessageCorrupted);
+        assert_eq!(check(&request, &TIMES).unwrap_err().code, Code::MessageCorrupted);
         let request = v2::SendMessageRequest { messages: vec![] };
-        assert_eq!(check(&request, 0).unwrap_err().code, Code::MessageCorrupted);
+        assert_eq!(check(&request, &TIMES).unwrap_err().code, Code::MessageCorrupted);
     }
 }

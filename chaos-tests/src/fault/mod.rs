@@ -5,6 +5,7 @@
 
 mod amnesia;
 mod clock;
+mod counter;
 mod disk;
 mod field;
 mod kernel;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::counter::read_counter;
 use super::kernel::{SoftLimit, descriptors, processor_time, status_bytes};
 use super::poison::beginning_of_send;
 use super::process::names;
@@ -206,14 +207,15 @@ pub struct StarvedDescriptors {
     pid: u32,
     limit: Option<SoftLimit>,
     knocking: Vec<TcpStream>,
-    began: Option<(Instant, Duration)>,
+    began: Option<(Instant, f64)>,
     log_bytes: usize,
 }
 
 /// Connections that are tried at each port while there is no descriptor left.
 const KNOCKS: usize = 20;
-/// Processor time of the starved process, of one core, above which its accept loops spin.
-const SHARE_MAX: f64 = 0.9;
+/// Failed accepts a second above which an accept loop spins. Three loops that wait between two of them,
+/// 10 ms at first and then longer, have less, and one that spins has thousands, on a busy machine too.
+const FAILURES_PER_S_MAX: f64 = 200.0;
 /// What a process that can not go on ends with (docs: exit codes).
 const STORAGE_FAILED: i32 = 70;
 
@@ -250,7 +252,9 @@ impl Fault for StarvedDescriptors {
         Box::pin(async move {
             self.pid = field.cluster.pid(self.broker).context("it is down")?;
             self.log_bytes = field.cluster.log_of(self.broker)?.len();
-            self.began = Some((Instant::now(), processor_time(self.pid)?));
+            let address = &field.cluster.http_address(self.broker);
+            let before = read_counter(address, "raftmq_accept_errors_total").await?;
+            self.began = Some((Instant::now(), before));
             let open = descriptors(self.pid)? as u64;
             self.limit = Some(SoftLimit::set(self.pid, "nofile", open)?);
             let cluster = &field.cluster;
@@ -283,15 +287,17 @@ impl Fault for StarvedDescriptors {
                 field.cluster.restart(self.broker)?;
                 return Ok(Bite::Bit(format!("it could not open a file of its log: {status}")));
             }
-            let used = processor_time(self.pid)?.saturating_sub(before);
-            let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
-            must!(share < SHARE_MAX, "{name} spins: {share:.2} of a processor");
             limit.lift()?;
+            let elapsed = began.elapsed();
+            let address = &field.cluster.http_address(self.broker);
+            let failures = read_counter(address, "raftmq_accept_errors_total").await? - before;
+            let rate = failures / elapsed.as_secs_f64();
+            must!(rate < FAILURES_PER_S_MAX, "{name} spins: {rate:.0} failed accepts a second");
             self.knocking.clear();
             // All its ports must answer again, to others as well.
             field.cluster.caught_up(self.broker).await?;
             let evidence =
-                format!("{complaints} accepts failed, with {share:.2} of a processor in use");
+                format!("{complaints} accepts failed and were logged, {rate:.1} a second failed");
             Ok(match complaints {
                 0 => Bite::Missed(evidence),
                 _ => Bite::Bit(evidence),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftmq::client::{Consumer, ConsumerOptions, Delivery, ReceiveOptions};
+use raftmq_proto::v2::Code;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
@@ -174,6 +175,12 @@ impl Receiver {
                 operation.ok(action, None);
                 delivery.receipt_handle = handle;
                 true
+            }
+            // A node that lost the answer of a leader on the way asks again, with the handle that the
+            // change has replaced: it may have taken effect.
+            Err(error) if error.code() == Some(Code::InvalidReceiptHandle) => {
+                operation.unknown(action, error.to_string());
+                false
             }
             Err(error) => {
                 lost(operation, action, &error);

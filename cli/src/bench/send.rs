@@ -1,7 +1,10 @@
 //! `raftmq bench send`.
 
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
 
+use clap::Args;
 use futures::future::join_all;
 use raftmq::client::OutgoingMessage;
 use raftmq::client::Producer;
@@ -15,6 +18,33 @@ use super::report::Percentiles;
 use super::report::Throughput;
 use crate::exit::Failure;
 use crate::output::OutputArgs;
+
+#[derive(Args)]
+pub struct SendArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+
+    /// Delay all messages until so long after the start of the run; for topics of type delay
+    #[arg(long, value_name = "SECONDS")]
+    due_in_seconds: Option<f64>,
+
+    /// Spread their due times over so long, at random
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", requires = "due_in_seconds")]
+    due_spread_seconds: f64,
+}
+
+/// When the messages of a run are due.
+#[derive(Clone, Copy)]
+struct Due {
+    from: SystemTime,
+    spread_seconds: f64,
+}
+
+impl Due {
+    fn draw(self) -> SystemTime {
+        self.from + Duration::from_secs_f64(self.spread_seconds * rand::random::<f64>())
+    }
+}
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -33,10 +63,18 @@ struct Report<'a> {
 }
 
 pub async fn run(
-    args: LoadArgs,
+    args: SendArgs,
     endpoint: &EndpointArgs,
     output: OutputArgs,
 ) -> Result<(), Failure> {
+    let seconds = |name: &str, seconds: f64| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|error| Failure::usage(format!("--{name} {seconds}: {error}")))
+    };
+    let spread_seconds = seconds("due-spread-seconds", args.due_spread_seconds)?.as_secs_f64();
+    let due_in = args.due_in_seconds.map(|it| seconds("due-in-seconds", it)).transpose()?;
+    let due = due_in.map(|due_in| Due { from: SystemTime::now() + due_in, spread_seconds });
+    let args = args.load;
     let plan = args.plan()?;
     let producers = Arc::new(args.producers(endpoint).await?);
     let body = random_body(args.body_bytes);
@@ -48,8 +86,11 @@ pub async fn run(
             let (producers, body) = (Arc::clone(&shared), body.clone());
             async move {
                 let producer = &producers[turn.caller % producers.len()];
-                let messages: Vec<_> =
-                    (0..count).map(|_| OutgoingMessage::new(body.clone())).collect();
+                let message = || OutgoingMessage {
+                    deliver_at: due.map(Due::draw),
+                    ..OutgoingMessage::new(body.clone())
+                };
+                let messages: Vec<_> = (0..count).map(|_| message()).collect();
                 match producer.send_batch(&messages).await {
                     Ok(_) => Ok(u64::from(count)),
                     Err(error) => Err(cause(&error.last)),

@@ -15,6 +15,7 @@ use raftmq_listener::Listener;
 use raftmq_proto::route::endpoints;
 use raftmq_proto::v2::messaging_service_server::MessagingService;
 use raftmq_proto::v2::messaging_service_server::MessagingServiceServer;
+use raftmq_proto::v2::pull_message_response::Content as PullContent;
 use raftmq_proto::v2::receive_message_response::Content;
 use raftmq_proto::v2::telemetry_command::Command;
 use raftmq_proto::v2::*;
@@ -291,8 +292,40 @@ impl MessagingService for Service {
 
     type PullMessageStream = Frames<PullMessageResponse>;
 
+    /// Everything that was ever sent is one queue.
+    async fn pull_message(
+        &self,
+        request: Request<PullMessageRequest>,
+    ) -> Answer<Self::PullMessageStream> {
+        let mut state = self.state.lock();
+        state.saw(request.metadata());
+        let request = request.into_inner();
+        let from = usize::try_from(request.offset).unwrap();
+        let found = state.sent.iter().skip(from).take(request.batch_size as usize);
+        let messages: Vec<_> = found.cloned().map(PullContent::Message).collect();
+        let code = if messages.is_empty() { Code::MessageNotFound } else { Code::Ok };
+        let next_offset = PullContent::NextOffset((from + messages.len()) as i64);
+        let status = status(code).map(PullContent::Status);
+        let frames = status.into_iter().chain(messages).chain([next_offset]);
+        let frames: Vec<_> =
+            frames.map(|content| Ok(PullMessageResponse { content: Some(content) })).collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(frames))))
+    }
+
+    /// The recall handle is a message id.
+    async fn recall_message(
+        &self,
+        request: Request<RecallMessageRequest>,
+    ) -> Answer<RecallMessageResponse> {
+        let mut state = self.state.lock();
+        state.saw(request.metadata());
+        let message_id = request.into_inner().recall_handle;
+        let known = state.sent.iter().any(|message| id(message) == message_id);
+        let code = if known { Code::Ok } else { Code::MessageNotFound };
+        Ok(Response::new(RecallMessageResponse { status: status(code), message_id }))
+    }
+
     never_called! {
-        pull_message(PullMessageRequest) -> Self::PullMessageStream;
         query_assignment(QueryAssignmentRequest) -> QueryAssignmentResponse;
         forward_message_to_dead_letter_queue(ForwardMessageToDeadLetterQueueRequest)
             -> ForwardMessageToDeadLetterQueueResponse;
@@ -304,7 +337,6 @@ impl MessagingService for Service {
             -> NotifyClientTerminationResponse;
         change_invisible_duration(ChangeInvisibleDurationRequest)
             -> ChangeInvisibleDurationResponse;
-        recall_message(RecallMessageRequest) -> RecallMessageResponse;
         sync_lite_subscription(SyncLiteSubscriptionRequest) -> SyncLiteSubscriptionResponse;
     }
 }

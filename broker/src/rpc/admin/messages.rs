@@ -112,8 +112,9 @@ mod tests {
         let stored = [1_u64, 2, 50, 99];
         let last = |count: usize, min| {
             last(count, (min, 100), |from| {
-                let newest = stored.iter().rev().filter(|offset| **offset >= from).take(count);
-                newest.rev().copied().collect()
+                let behind: VecDeque<u64> =
+                    stored.iter().copied().filter(|offset| *offset >= from).collect();
+                behind.iter().copied().skip(behind.len().saturating_sub(count)).collect()
             })
         };
         assert_eq!(last(1, 0), [99]);

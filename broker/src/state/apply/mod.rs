@@ -93,8 +93,8 @@ pub const NO_OFFSET: u64 = u64::MAX;
 /// What a fire did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fired {
-    /// Delayed messages that came into their queues.
-    pub delivered: u64,
+    /// Delayed messages that came into their queues: by how many milliseconds each was late.
+    pub late_ms: Vec<u64>,
     /// Half messages whose producers are to be asked.
     pub checks: Vec<Check>,
     /// Half messages that were rolled back, since nobody answered: by topic id.

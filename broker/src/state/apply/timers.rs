@@ -94,8 +94,8 @@ impl Step<'_> {
             self.remove_timer(&timer, &unit);
             if record.check {
                 self.check(state, command, &record, unit, &mut fired);
-            } else {
-                fired.delivered += u64::from(self.deliver(state, &record, unit));
+            } else if self.deliver(state, &record, unit) {
+                fired.late_ms.push(self.time_ms.saturating_sub(timer.due_ms));
             }
         }
         CommandReply::Fired(fired)

@@ -42,9 +42,11 @@ fn accepted<T, F: Future<Output = io::Result<T>>>(
             match accept().await {
                 Ok(connection) => return Some((Ok(connection), accept)),
                 Err(error) if planted(Bug::AcceptErrorSpins) => {
+                    count();
                     return Some((Err(error), accept));
                 }
                 Err(error) => {
+                    count();
                     tracing::warn!(%error, ?pause, "could not accept a peer");
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(PAUSE_LONGEST);
@@ -52,6 +54,11 @@ fn accepted<T, F: Future<Output = io::Result<T>>>(
             }
         }
     })
+}
+
+/// As the ports of clients and operators do.
+fn count() {
+    metrics::counter!("raftmq_accept_errors_total", "port" => "peer").increment(1);
 }
 
 #[cfg(test)]
