@@ -66,6 +66,10 @@ impl Step<'_> {
                 let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
                 Sent { queue_id, offset, repeated: false, timer: None }
             }
+            // Its id is forgotten, the transaction is not: the first half message stays.
+            Release::OnCommit(_) if self.is_pending(topic_id, &message.message_id) => {
+                return Ok(Sent { repeated: true, ..waiting(queue_id, None) });
+            }
             Release::OnCommit(check_ms) => {
                 self.begin_transaction(
                     state,

@@ -1,10 +1,5 @@
 //! The state machine against random commands: replicas agree whatever happens between entries.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
-#![allow(missing_docs)]
-
-mod replica;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -13,10 +8,14 @@ use proptest::test_runner::FileFailurePersistence;
 use raftmq_broker::command;
 use raftmq_broker::command::Command;
 use raftmq_broker::command::NewMessage;
+use raftmq_broker::command::Release;
 use raftmq_broker::command::Send;
 use raftmq_broker::state::CommandReply;
 use raftmq_proto::raftmq as wire;
-use replica::Replica;
+use raftmq_proto::v2::TransactionResolution;
+
+use crate::replica::Replica;
+use crate::replica::commands as simple;
 
 /// Few cases: each opens two databases.
 fn config() -> ProptestConfig {
@@ -49,6 +48,12 @@ fn commands() -> impl Strategy<Value = Command> {
     let message = (0..2u32, 0..30u32).prop_map(|(queue_id, id)| NewMessage {
         queue_id,
         tag_hash: u64::from(id % 3),
+        group_hash: u64::from(id % 5),
+        release: match id % 7 {
+            0 => Release::At(1_000_000 + u64::from(id) * 10),
+            1 => Release::OnCommit(1_000_000 + u64::from(id) * 10),
+            _ => Release::AtOnce,
+        },
         message_id: format!("id-{id}").into(),
         record: format!("record {id}").into(),
         record_offset: 0,
@@ -66,22 +71,24 @@ fn commands() -> impl Strategy<Value = Command> {
                     next_offset: from + count,
                     taken: (from..from + count).collect(),
                     again: (0..from).collect(),
+                    taken_groups: (from..from + count).map(|offset| offset % 4).collect(),
+                    ..Default::default()
                 }],
                 visible_at_ms: 1_000_000 + time * 10,
                 renew_client_id: if count % 2 == 0 { String::new() } else { "c".to_owned() },
+                attempt_hash: time % 3,
             })
         },
     );
     prop_oneof![
         8 => send,
         6 => checkout,
-        2 => name().prop_map(|name| Command::CreateTopic(wire::CreateTopic {
-            name, queue_count: 2, message_type: 1, retention_ms: 0,
-        })),
+        2 => name().prop_map(|name| simple::topic(&name, 2)),
         1 => name().prop_map(|name| Command::DeleteTopic(wire::DeleteTopic { name })),
-        2 => name().prop_map(|name| Command::CreateGroup(wire::CreateGroup {
-            name, max_attempts: 2,
-        })),
+        2 => (name(), any::<bool>()).prop_map(|(name, fifo)| match fifo {
+            true => simple::fifo_group(&name, 2),
+            false => simple::group(&name, 2),
+        }),
         1 => name().prop_map(|name| Command::DeleteGroup(wire::DeleteGroup { name })),
         4 => receipt().prop_map(|r| Command::Ack(wire::Ack { receipt: Some(r) })),
         2 => (receipt(), 0..50u64).prop_map(|(r, time)| {
@@ -99,8 +106,20 @@ fn commands() -> impl Strategy<Value = Command> {
             client_id: "c".to_owned(), visible_at_ms: 1_000_100,
         })),
         1 => (0..30u64).prop_map(|before_log_index| Command::Trim(wire::Trim {
-            before_log_index, dead_letters_before_ms: 0,
+            before_log_index, stored_before_ms: 0,
         })),
+        3 => (0..60u64).prop_map(|time| simple::fire(1_000_000 + time * 10)),
+        2 => (0..30u32, any::<bool>()).prop_map(|(id, commit)| {
+            let resolution = if commit {
+                TransactionResolution::Commit
+            } else {
+                TransactionResolution::Rollback
+            };
+            simple::end(&format!("id-{id}"), resolution)
+        }),
+        1 => (1..4u32, 0..8u64).prop_map(|(topic_id, at)| simple::redrive(topic_id, &[at])),
+        1 => (1..4u32, 0..8u64).prop_map(|(topic_id, at)| simple::discard(topic_id, &[at])),
+        1 => (0..8u64).prop_map(simple::reset),
     ]
 }
 
