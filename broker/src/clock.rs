@@ -22,7 +22,7 @@ const SLEW_DIVISOR: i64 = 200;
 
 static CLOCK: PerNode<Mutex<Option<Clock>>> = PerNode::new(Mutex::new(None));
 
-/// Milliseconds since 1970. Only leaders ask for it.
+/// Milliseconds since 1970. Only leaders decide by it.
 pub fn now_ms() -> u64 {
     not_before(0)
 }

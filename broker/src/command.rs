@@ -7,7 +7,7 @@
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 1 | version, 1 |
+//! | 0 | 1 | version, 2 |
 //! | 1 | 3 | zero |
 //! | 4 | 4 | number of commands |
 //! | 8 | 8 | leader's time, milliseconds since 1970 |
@@ -41,7 +41,7 @@ use bytes::BytesMut;
 use prost::Message;
 use raftmq_proto::raftmq as wire;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ENTRY_HEADER_BYTES: usize = 16;
 const COMMAND_HEADER_BYTES: usize = 8;
 const MESSAGE_HEADER_BYTES: usize = 36;

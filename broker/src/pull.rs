@@ -3,13 +3,17 @@
 //! Nothing is handed out: a pull changes no state, any number of consumers may read the same messages,
 //! and only UpdateOffset moves a group's cursor. Broadcasting is built on this.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::QueryOffsetPolicy;
 use raftmq_raft_store::ProposeError;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tokio::time::Instant;
 
 use crate::command::Command;
@@ -29,6 +33,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const UNITS_SCANNED_MAX: usize = 2048;
 /// Bytes of messages after which an answer takes no more.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
+
+/// Where the planted bug keeps offsets: by group id, topic id, queue id.
+static LEFT_HERE: Mutex<BTreeMap<(u32, u32, u32), u64>> = Mutex::new(BTreeMap::new());
 
 /// A checked pull.
 #[derive(Clone, Debug)]
@@ -154,6 +161,11 @@ pub(crate) async fn offset(node: &Node, request: &v2::GetOffsetRequest) -> Resul
     let place = place(node, &topic, queue_id)?;
     let group = name(request.group.as_ref());
     let group_id = check_group(node, &group)?;
+    if planted(Bug::PulledOffsetNotReplicated)
+        && let Some(offset) = LEFT_HERE.lock().get(&(group_id, place.topic_id, place.queue_id))
+    {
+        return Ok(*offset);
+    }
     let state = node.state.read();
     let consumption = state.consumptions.get(&(group_id, place.topic_id));
     let progress = consumption.and_then(|it| it.queues.get(place.queue_id as usize));
@@ -182,6 +194,10 @@ pub(crate) async fn update_offset(
             format!("offset {} is outside the queue, which has {min} to {max}", request.offset);
         Refusal::new(Code::IllegalOffset, text)
     })?;
+    if planted(Bug::PulledOffsetNotReplicated) {
+        LEFT_HERE.lock().insert((group_id, place.topic_id, place.queue_id), offset);
+        return Ok(());
+    }
     let command = Command::ResetOffset(wire::ResetOffset {
         group_id,
         topic_id: place.topic_id,

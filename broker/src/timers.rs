@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -23,6 +25,9 @@ const FIRE_MAX: u32 = 1000;
 /// than the one slept for is at most this late.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// By how much the planted bug fires early.
+pub(crate) const EARLY_MS: u64 = 2_000;
+
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
     tokio::select! {
@@ -33,12 +38,17 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 
 async fn tick(node: &Node) {
     loop {
-        node.until_leading().await;
+        let term = node.until_leading().await;
+        if planted(Bug::TimersForgotten) && term > 1 {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            continue;
+        }
         let (next_due_ms, time_ms) = {
             let state = node.state.read();
             (state.next_due_ms, state.time_ms)
         };
-        let now_ms = clock::not_before(time_ms);
+        let early_ms = if planted(Bug::TimerFiresEarly) { EARLY_MS } else { 0 };
+        let now_ms = clock::not_before(time_ms) + early_ms;
         if next_due_ms > now_ms {
             let wait = Duration::from_millis(next_due_ms - now_ms).min(LOOK_INTERVAL);
             tokio::time::sleep(wait).await;

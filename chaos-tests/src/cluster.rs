@@ -361,27 +361,42 @@ impl Cluster {
 
     /// Makes topics and groups, and waits until every name server knows the topics.
     pub async fn create(&self, topics: &[String], groups: &[String]) -> anyhow::Result<()> {
+        let topic =
+            |name: &String| wire::CreateTopicRequest { name: name.clone(), ..Default::default() };
+        let group =
+            |name: &String| wire::CreateGroupRequest { name: name.clone(), ..Default::default() };
+        let topics: Vec<_> = topics.iter().map(topic).collect();
+        let groups: Vec<_> = groups.iter().map(group).collect();
+        self.create_as(&topics, &groups).await.map(drop)
+    }
+
+    /// The same with settings; returns what became of the groups.
+    pub async fn create_as(
+        &self,
+        topics: &[wire::CreateTopicRequest],
+        groups: &[wire::CreateGroupRequest],
+    ) -> anyhow::Result<Vec<wire::ConsumerGroup>> {
         let mut admin = self.admin().await?;
-        for name in topics {
-            let request = wire::CreateTopicRequest { name: name.clone(), ..Default::default() };
-            admin.create_topic(request).await?;
+        for request in topics {
+            admin.create_topic(request.clone()).await.with_context(|| request.name.clone())?;
         }
-        for name in groups {
-            let request = wire::CreateGroupRequest { name: name.clone(), ..Default::default() };
-            admin.create_group(request).await?;
+        let mut made = Vec::new();
+        for request in groups {
+            let group = admin.create_group(request.clone()).await;
+            made.push(group.with_context(|| request.name.clone())?.into_inner());
         }
         for server in &self.name_servers {
             until("routes of the new topics", PATIENCE, async || {
                 let routes = server.routes().await?.into_iter();
                 let known: Vec<String> =
                     routes.flat_map(|route| route.topics).map(|topic| topic.name).collect();
-                let missing = topics.iter().find(|topic| !known.contains(topic));
+                let missing = topics.iter().find(|topic| !known.contains(&topic.name));
                 ensure!(missing.is_none(), "{missing:?} is not known to {}", server.name);
                 Ok(())
             })
             .await?;
         }
-        Ok(())
+        Ok(made)
     }
 
     /// Every topic and group, and every group that a name server has a route of; one line each.

@@ -12,7 +12,7 @@
 //! ([`CallError::outcome`]), which is what an oracle of lost messages needs to know.
 //!
 //! Not here: TLS (servers take plaintext on the same port), compression, local caches, push
-//! consumers, FIFO, transactions.
+//! consumers, attempt ids, transactions.
 
 mod admin;
 mod consumer;
@@ -23,6 +23,7 @@ mod links;
 mod message;
 mod message_id;
 mod producer;
+mod pull;
 mod route;
 mod session;
 
@@ -43,6 +44,8 @@ pub use producer::Producer;
 pub use producer::ProducerOptions;
 pub use producer::SendError;
 pub use producer::Sent;
+pub use pull::PullOptions;
+pub use pull::Pulled;
 pub use route::Broker;
 pub use route::Queue;
 pub use route::Route;

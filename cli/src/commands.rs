@@ -1,9 +1,11 @@
 //! The verbs of the binary, one file each.
 
+mod body;
 pub mod broker;
 pub mod chaos;
 pub mod cluster;
 pub mod dev;
+pub mod dlq;
 pub mod group;
 pub mod log;
 pub mod message;
@@ -11,6 +13,7 @@ pub mod namesrv;
 #[cfg(feature = "planted-bugs")]
 pub mod planted_bugs;
 pub mod topic;
+pub mod transaction;
 
 use clap::Args;
 use raftmq::client::Admin;

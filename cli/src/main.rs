@@ -6,6 +6,7 @@ mod config;
 mod exit;
 mod logging;
 mod output;
+mod progress;
 mod quantity;
 mod recorder;
 mod stop;
@@ -51,7 +52,9 @@ enum Command {
     Broker(Box<commands::broker::BrokerArgs>),
     Topic(commands::topic::TopicArgs),
     Group(commands::group::GroupArgs),
-    Message(commands::message::MessageArgs),
+    Message(Box<commands::message::MessageArgs>),
+    Dlq(commands::dlq::DlqArgs),
+    Transaction(commands::transaction::TransactionArgs),
     Cluster(commands::cluster::ClusterArgs),
     Log(commands::log::LogArgs),
     Chaos(commands::chaos::ChaosArgs),
@@ -90,7 +93,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Broker(args) => Box::pin(commands::broker::run(*args)).await,
         Command::Topic(args) => Box::pin(commands::topic::run(args)).await,
         Command::Group(args) => Box::pin(commands::group::run(args)).await,
-        Command::Message(args) => Box::pin(commands::message::run(args)).await,
+        Command::Message(args) => Box::pin(commands::message::run(*args)).await,
+        Command::Dlq(args) => Box::pin(commands::dlq::run(args)).await,
+        Command::Transaction(args) => Box::pin(commands::transaction::run(args)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args)).await,
         Command::Log(args) => commands::log::run(args),
         Command::Chaos(args) => commands::chaos::run(args),

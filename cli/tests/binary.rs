@@ -160,6 +160,83 @@ fn the_first_minutes_with_dev() {
     assert_eq!(dev.terminate().code(), Some(0));
 }
 
+#[test]
+fn operators_steer_groups_and_dead_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, port) = start_dev(dir.path());
+    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
+    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
+    let json = ["--output", "json"];
+    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
+    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+
+    let made = admin("topic create orders --queues 1 --type mixed").json();
+    assert_eq!(made["message_type"], "MIXED");
+    let made = admin("group create readers --fifo --max-attempts 1 --backoff 1s,5s").json();
+    assert_eq!((&made["fifo"], &made["start"]), (&Value::from(true), &Value::from("first")));
+    assert_eq!(made["backoff"]["delays_ms"], serde_json::json!([1000, 5000]));
+    assert_eq!(admin("topic create other --type round").code(), 2);
+    assert_eq!(admin("group create other --backoff soon").code(), 2);
+    assert_eq!(admin("transaction list").json()["total_count"], 0);
+
+    // Two messages of one message group: the second waits for the first.
+    for body in ["one", "two"] {
+        let line = format!("message send orders {body} --message-group g --tag {body}");
+        retry(|| client(&line));
+    }
+    let receive = "message receive orders --group readers";
+    let one = client(&format!("{receive} --no-ack --invisible 10s")).json();
+    assert_eq!(one["body"], "one");
+    let described = admin("group describe readers").json();
+    assert_eq!(described["total"]["inflight_count"], 1, "{described}");
+    assert_eq!(described["total"]["lag_count"], 2, "{described}");
+
+    // Its only attempt runs out: it becomes a dead letter, and the second one is free.
+    assert_eq!(client(&format!("{receive} --wait 20s")).json()["body"], "two");
+    let listed = admin("dlq list").json();
+    assert_eq!((&listed[0]["group"], &listed[0]["count"]), (&"readers".into(), &1.into()));
+    let peeked = admin("dlq peek readers").json();
+    assert_eq!(peeked[0]["origin_topic"], "orders", "{peeked}");
+    assert_eq!(peeked[0]["body"], "one", "{peeked}");
+    assert_eq!(admin("dlq peek nobody").code(), 3);
+
+    let redrive = |rest: &str| admin(&format!("dlq redrive readers {rest}")).json();
+    let swept = redrive("--filter two --execute");
+    assert_eq!((&swept["done_count"], &swept["skipped_count"]), (&0.into(), &1.into()));
+    assert_eq!(redrive("")["done_count"], 1);
+    let swept = redrive("--rate 100/s --execute");
+    assert_eq!((&swept["done_count"], &swept["executed"]), (&1.into(), &true.into()));
+    assert_eq!(redrive("--execute")["done_count"], 0);
+    assert_eq!(client(receive).json()["body"], "one");
+
+    let reset = |rest: &str| admin(&format!("group reset-offset readers --topic orders {rest}"));
+    let dry = reset("--to first").json();
+    assert_eq!((&dry["queues"][0]["to_offset"], &dry["executed"]), (&0.into(), &false.into()));
+    assert_eq!(client(&format!("{receive} --wait 1s")).code(), 3, "a dry run changes nothing");
+    assert_eq!(reset("--to offset:1 --execute").json()["queues"][0]["from_offset"], 3);
+    assert_eq!(client(receive).json()["body"], "two");
+    assert_eq!(reset("--to offset:99").code(), 1);
+    assert_eq!(reset("--to whenever").code(), 2);
+
+    let pull = "message pull orders --group readers --queue 0";
+    let pulled = client(&format!("{pull} --offset 0 --count 2")).json();
+    assert_eq!(
+        (&pulled["messages"][1]["body"], &pulled["next_offset"]),
+        (&"two".into(), &2.into())
+    );
+    assert_ne!(client(&format!("{pull} --offset 99")).code(), 0);
+
+    let sent = client("message send orders later --delay 1h").json();
+    let recall = format!("message recall orders {}", sent["recall_handle"].as_str().unwrap());
+    assert_eq!(client(&recall).json()["message_id"], sent["message_id"]);
+    assert_ne!(client("message recall orders nonsense").code(), 0);
+    assert_eq!(dev.terminate().code(), Some(0));
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 /// A group of one, on ports that are free.
 fn start_dev(data_dir: &Path) -> (Server, u16) {
     for _ in 0..20 {
@@ -215,6 +292,8 @@ trait Outcome {
     fn code(&self) -> i32;
     fn out(&self) -> String;
     fn err(&self) -> String;
+    /// What a command that succeeded has printed.
+    fn json(&self) -> Value;
 }
 
 impl Outcome for Output {
@@ -228,6 +307,11 @@ impl Outcome for Output {
 
     fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.code(), 0, "{}", self.err());
+        serde_json::from_str(&self.out()).unwrap()
     }
 }
 

@@ -183,7 +183,7 @@ bugs! {
     /// The first dead letter of a group makes the topic for it and is lost.
     DeadLetterDropped = "dead-letter-dropped",
         breaks: "a message a group gave up on is among its dead letters",
-        drill: "none";
+        drill: "dead-letters-kills";
     /// Creating a topic is answered before it is committed.
     TopicCreateNotReplicated = "topic-create-not-replicated",
         breaks: "an acknowledged change of topics survives the leader",
@@ -192,6 +192,49 @@ bugs! {
     DoubleDeliveryOnFailover = "double-delivery-on-failover",
         breaks: "a message is with one consumer at a time",
         drill: "kill-leader";
+
+    // What messages can do.
+
+    /// A later message of a message group is handed out while an earlier one is out.
+    FifoGroupIgnored = "fifo-group-ignored",
+        breaks: "messages of a message group come one after the other",
+        drill: "fifo-kills";
+    /// A new leader does not know of which message groups something is out.
+    FifoOrderLostOnFailover = "fifo-order-lost-on-failover",
+        breaks: "messages of a message group come one after the other",
+        drill: "fifo-kills";
+    /// While something of a message group is out, nothing comes of its whole queue.
+    FifoQueueBlocked = "fifo-queue-blocked",
+        breaks: "a message group holds up nobody but itself",
+        drill: "fifo-kills";
+    /// A timer fires up to 2 s before it is due.
+    TimerFiresEarly = "timer-fires-early",
+        breaks: "a delayed message never comes early",
+        drill: "delay-kills";
+    /// A new leader does not look at the timers that were set before it led.
+    TimersForgotten = "timers-forgotten",
+        breaks: "every delayed message comes when it is due",
+        drill: "delay-kills";
+    /// A recall says that it took the message back, and does nothing.
+    RecallIgnored = "recall-ignored",
+        breaks: "what was recalled never comes",
+        drill: "delay-kills";
+    /// A half message comes into its queue when it is sent.
+    HalfMessageVisible = "half-message-visible",
+        breaks: "a half message is not delivered before its commit",
+        drill: "transactions-kills";
+    /// A commit counts although the transaction was rolled back.
+    CommitAfterRollback = "commit-after-rollback",
+        breaks: "a transaction ends once",
+        drill: "transactions-kills";
+    /// A commit that is repeated stores the message again.
+    TransactionEndsTwice = "transaction-ends-twice",
+        breaks: "a transaction ends once",
+        drill: "transactions-kills";
+    /// The offset that a pulling client leaves is kept in the memory of the leader only.
+    PulledOffsetNotReplicated = "pulled-offset-not-replicated",
+        breaks: "an offset that was left is found at every later leader",
+        drill: "pull-kills";
 }
 
 #[cfg(feature = "planted-bugs")]

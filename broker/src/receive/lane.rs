@@ -20,6 +20,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
 use raftmq_raft_store::world::time::Instant;
 use tokio::sync::Notify;
@@ -79,6 +81,7 @@ struct Choice {
     first_ready: (u32, u64),
     /// The reset of the cursors that `next` knows of.
     reset_at: u64,
+    began_ms: Option<u64>,
 }
 
 /// All lanes of a leadership.
@@ -159,6 +162,7 @@ impl Lane {
             first_queue: 0,
             first_ready: (0, 0),
             reset_at: 0,
+            began_ms: None,
         };
         Self {
             choice: Mutex::new(choice),
@@ -189,7 +193,8 @@ impl Lane {
             return Err(place);
         }
         choice.settle(topic, consumption);
-        let looked = Looked { topic, consumption, store, wish, others: &others };
+        let began_ms = *choice.began_ms.get_or_insert(wish.now_ms);
+        let looked = Looked { began_ms, topic, consumption, store, wish, others: &others };
         let mut pick = Pick::default();
         choice.pick_reread(&looked, &mut pick);
         if pick.queues.is_empty() {
@@ -296,6 +301,8 @@ impl Chosen {
 
 /// What a choice looks at.
 struct Looked<'a> {
+    /// When the leadership first chose here.
+    began_ms: u64,
     topic: &'a Topic,
     consumption: &'a state::Consumption,
     store: &'a StateStore,
@@ -347,13 +354,20 @@ impl Looked<'_> {
 
     /// Whether everything before it in its message group is consumed or in the pick.
     fn is_its_turn(&self, pick: &Pick, queue_id: u32, offset: u64, group_hash: u64) -> bool {
-        if !self.wish.fifo || group_hash == 0 {
+        if !self.wish.fifo || group_hash == 0 || planted(Bug::FifoGroupIgnored) {
             return true;
         }
         let progress = self.consumption.queues.get(queue_id as usize);
         progress.is_none_or(|progress| {
             let mut before = progress.before_in_group(group_hash, offset);
-            before.all(|before| pick.units.contains_key(&(queue_id, before)))
+            before.all(|before| {
+                let forgotten = planted(Bug::FifoOrderLostOnFailover)
+                    && progress
+                        .inflight
+                        .get(&before)
+                        .is_none_or(|record| record.first_delivery_ms < self.began_ms);
+                forgotten || pick.units.contains_key(&(queue_id, before))
+            })
         })
     }
 }
@@ -557,6 +571,13 @@ impl Choice {
     ) {
         let wish = looked.wish;
         let (from, max) = (self.next[queue_id], looked.topic.queues[queue_id].max);
+        let out = |progress: &state::Progress| progress.inflight.values().any(|it| it.attempt > 0);
+        if planted(Bug::FifoQueueBlocked)
+            && wish.fifo
+            && looked.consumption.queues.get(queue_id).is_some_and(out)
+        {
+            return;
+        }
         let mut inflight = looked.consumption.queues.get(queue_id).map_or(0, |progress| {
             progress.inflight.len() + (from - progress.next_offset.min(from)) as usize
         });

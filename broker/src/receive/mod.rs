@@ -136,12 +136,12 @@ async fn take(
 ) -> Result<Vec<v2::Message>, Failure> {
     let lane = node.lanes.lane(term, ids);
     let place = node.proposer.place().await?;
-    let fifo;
+    let (fifo, by_priority);
     let chosen = {
         let state = node.state.read();
         let now_ms = clock::not_before(state.time_ms);
         let Some(group) = state.groups.get(&ids.0) else { return Ok(Vec::new()) };
-        let by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
+        by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
         fifo = group.fifo;
         let wish = Wish {
             ids,
@@ -163,13 +163,16 @@ async fn take(
     };
     let more = chosen.more;
     let (units, outcome) = decide(lane.clone(), chosen).await?;
-    let granted = outcome.map_err(|failure| match failure {
+    let mut granted = outcome.map_err(|failure| match failure {
         Undecided::Rejected(rejection) => rejected(receive, rejection),
         Undecided::Elsewhere(error) => error.into(),
     })?;
     if more || fifo {
         // Another waiting receive can go on where this one stopped.
         lane.arrived.notify_one();
+    }
+    if by_priority {
+        granted.sort_by_key(|grant| std::cmp::Reverse(grant.queue_id));
     }
     Ok(deliver(node, ids, receive, &granted, &units).await)
 }
@@ -229,7 +232,7 @@ async fn deliver(
                 if receive.filter.matches_message(&message) {
                     messages.push(delivered(message, ids, receive, grant, unit));
                 } else {
-                    // Two tags with one hash: not wanted, and so consumed.
+                    // Two tags with one hash, or a condition: not wanted, and so consumed.
                     consume(node, ids, grant).await;
                 }
             }

@@ -123,6 +123,14 @@ fn commands() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// What is in memory and was loaded from the tables.
+fn seen(replica: &Replica) -> impl PartialEq + std::fmt::Debug + use<> {
+    let state = replica.state.read();
+    let view = state.view(&replica.store);
+    let queues: Vec<_> = view.topics().iter().map(|topic| view.queues(topic.id)).collect();
+    (view.time_ms(), view.topics(), view.groups(), view.consumptions(), queues)
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -145,31 +153,20 @@ proptest! {
             }
         }
         // What is in memory is what the tables say.
-        let before = format!("{:?}", steady.state.read());
+        let before = seen(&steady);
         steady.reload();
-        let after = format!("{:?}", steady.state.read());
-        prop_assert_eq!(before, after);
+        prop_assert_eq!(before, seen(&steady));
     }
 
     /// Against a model of one queue: each message id is stored once, at its own offset, in order.
     #[test]
     fn each_message_id_has_one_place(ids in prop::collection::vec(0..40u32, 1..80)) {
         let mut replica = Replica::new();
-        let create = wire::CreateTopic {
-            name: "t".to_owned(), queue_count: 1, message_type: 1, retention_ms: 0,
-        };
-        replica.apply(1, &[Command::CreateTopic(create)]);
+        replica.apply(1, &[simple::topic("t", 1)]);
         let mut places: BTreeMap<u32, u64> = BTreeMap::new();
         for (step, chunk) in ids.chunks(3).enumerate() {
-            let messages = chunk.iter().map(|id| NewMessage {
-                queue_id: 0,
-                tag_hash: 0,
-                message_id: format!("id-{id}").into(),
-                record: "r".into(),
-                record_offset: 0,
-            }).collect();
-            let send = Command::Send(Send { topic_id: 1, messages });
-            let replies = replica.apply(2 + step as u64, &[send]);
+            let messages = chunk.iter().map(|id| simple::message(&format!("id-{id}"))).collect();
+            let replies = replica.apply(2 + step as u64, &[simple::send(messages)]);
             let CommandReply::Sent(sent) = &replies[0] else { panic!("{replies:?}") };
             for (id, sent) in chunk.iter().zip(sent) {
                 let known = places.get(id).copied();
@@ -186,23 +183,9 @@ proptest! {
 #[test]
 fn a_message_id_is_forgotten_after_the_window() {
     let mut replica = Replica::new();
-    let create = wire::CreateTopic {
-        name: "t".to_owned(),
-        queue_count: 1,
-        message_type: 1,
-        retention_ms: 0,
-    };
-    replica.apply(0, &[Command::CreateTopic(create)]);
+    replica.apply(0, &[simple::topic("t", 1)]);
     let mut send = |time_ms: u64| {
-        let message = NewMessage {
-            queue_id: 0,
-            tag_hash: 0,
-            message_id: "same".into(),
-            record: "r".into(),
-            record_offset: 0,
-        };
-        let send = Command::Send(Send { topic_id: 1, messages: vec![message] });
-        match &replica.apply(time_ms, &[send])[0] {
+        match &replica.apply(time_ms, &[simple::send(vec![simple::message("same")])])[0] {
             CommandReply::Sent(sent) => sent[0].offset,
             other => panic!("{other:?}"),
         }
@@ -220,30 +203,18 @@ fn a_message_id_is_forgotten_after_the_window() {
 #[test]
 fn the_beginning_of_a_group_survives_a_restart_before_a_trim() {
     let (mut steady, mut restarting) = (Replica::new(), Replica::new());
-    let message = NewMessage {
-        queue_id: 0,
-        tag_hash: 0,
-        message_id: "id".into(),
-        record: "r".into(),
-        record_offset: 0,
-    };
     let checkout = wire::QueueCheckout { queue_id: 1, ..Default::default() };
     let entries = [
-        vec![Command::CreateTopic(wire::CreateTopic {
-            name: "t".to_owned(),
-            queue_count: 2,
-            message_type: 1,
-            retention_ms: 0,
-        })],
-        vec![Command::CreateGroup(wire::CreateGroup { name: "g".to_owned(), max_attempts: 1 })],
-        vec![Command::Send(Send { topic_id: 1, messages: vec![message] })],
+        vec![simple::topic("t", 2)],
+        vec![simple::group("g", 1)],
+        vec![simple::send(vec![simple::message("id")])],
         vec![Command::Checkout(wire::Checkout {
             group_id: 1,
             topic_id: 1,
             queues: vec![checkout],
             ..Default::default()
         })],
-        vec![Command::Trim(wire::Trim { before_log_index: 9, dead_letters_before_ms: 0 })],
+        vec![simple::trim(9)],
     ];
     for commands in entries {
         steady.apply(1, &commands);

@@ -1,5 +1,7 @@
 //! Nothing is stored twice, and nothing is delivered again without cause.
 //!
+//! A receive that repeats another one, with its attempt id, may bring the same deliveries again.
+//!
 //! A message is stored once, since a repeated send has the same message id. A dead letter is the same
 //! message in another topic and counts by itself.
 //!
@@ -114,7 +116,7 @@ type Key<'a> = (&'a str, &'a str, &'a str);
 /// What happened to one message in one group.
 #[derive(Default)]
 struct Chain<'a> {
-    handed: Vec<Handed>,
+    handed: Vec<Handed<'a>>,
     acks: Vec<&'a Ack<'a>>,
     /// In the order of their begins.
     changes: Vec<&'a Change<'a>>,
@@ -122,8 +124,9 @@ struct Chain<'a> {
 
 /// One delivery.
 #[derive(Clone, Copy)]
-struct Handed {
+struct Handed<'a> {
     attempt: u32,
+    attempt_id: Option<&'a str>,
     invoke_ns: u64,
     end_ns: u64,
     /// 0: not known.
@@ -143,6 +146,7 @@ fn chains<'v>(view: &'v View<'_>) -> BTreeMap<Key<'v>, Chain<'v>> {
             let chain = chains.entry((receive.group, receive.topic, &delivery.value)).or_default();
             chain.handed.push(Handed {
                 attempt: delivery.attempt,
+                attempt_id: receive.attempt_id,
                 invoke_ns: receive.operation.invoke_ns(),
                 end_ns: end.time_ns,
                 invisible_ms: receive.invisible_ms,
@@ -167,7 +171,7 @@ fn chains<'v>(view: &'v View<'_>) -> BTreeMap<Key<'v>, Chain<'v>> {
     sorted
 }
 
-impl Chain<'_> {
+impl<'a> Chain<'a> {
     fn judge(&self, key: &Key<'_>, slack_ns: u64, judge: &mut Judge) {
         let (group, topic, value) = key;
         let who = format!("{value} of topic {topic} in group {group}");
@@ -200,8 +204,18 @@ impl Chain<'_> {
     }
 
     /// What is wrong with a delivery, given the one of the attempt before it.
-    fn wrong_after(&self, before: &Handed, handed: &Handed, slack_ns: u64) -> Option<String> {
+    fn wrong_after(
+        &self,
+        before: &Handed<'_>,
+        handed: &Handed<'_>,
+        slack_ns: u64,
+    ) -> Option<String> {
         let attempt = handed.attempt;
+        if before.attempt == attempt
+            && before.attempt_id.is_some_and(|id| Some(id) == handed.attempt_id)
+        {
+            return None;
+        }
         if before.attempt == attempt {
             return Some(format!("two deliveries are attempt {attempt}"));
         }
@@ -215,7 +229,7 @@ impl Chain<'_> {
 
     /// When a delivery's message was visible again at the earliest, and the time it then had been
     /// invisible for, in milliseconds. None: nobody knows.
-    fn visible_again(&self, handed: &Handed) -> Option<(u64, u64)> {
+    fn visible_again(&self, handed: &Handed<'_>) -> Option<(u64, u64)> {
         let until = |begin_ns: u64, invisible_ms: u64| {
             (begin_ns.saturating_add(invisible_ms.saturating_mul(1_000_000)), invisible_ms)
         };
@@ -234,7 +248,7 @@ impl Chain<'_> {
     /// Acknowledgements that were accepted although a later delivery was out, each with that delivery.
     /// Not where somebody else may have acknowledged by then: whose message is consumed may say so
     /// again.
-    fn old_receipts(&self) -> Vec<(&Handed, &Ack<'_>)> {
+    fn old_receipts(&self) -> Vec<(&Handed<'a>, &Ack<'a>)> {
         let out_by_then = |ack: &Ack<'_>| {
             let by = ack.operation.invoke_ns();
             let later = self.handed.iter().filter(move |handed| handed.end_ns < by);
@@ -252,7 +266,7 @@ impl Chain<'_> {
     }
 
     /// Deliveries of what was consumed, each with the acknowledgement that ended it.
-    fn after_acks(&self) -> Vec<(&Handed, &Ack<'_>)> {
+    fn after_acks(&self) -> Vec<(&Handed<'a>, &Ack<'a>)> {
         let ok = |ack: &&&Ack<'_>| ack.operation.ok_ns().is_some();
         let Some(first) = self.acks.iter().filter(ok).min_by_key(|ack| ack.operation.ok_ns())
         else {
@@ -260,7 +274,7 @@ impl Chain<'_> {
         };
         let acked_ns = first.operation.ok_ns().unwrap_or(u64::MAX);
         let highest = self.acks.iter().map(|ack| ack.attempt).max().unwrap_or(u32::MAX);
-        let late = |handed: &&Handed| handed.invoke_ns > acked_ns || handed.attempt > highest;
+        let late = |handed: &&Handed<'_>| handed.invoke_ns > acked_ns || handed.attempt > highest;
         self.handed.iter().filter(late).map(|handed| (handed, *first)).collect()
     }
 }
@@ -427,6 +441,28 @@ mod tests {
         history.receive_begins(5, "g").received("g", &[("a", 3)], 0);
         history.received("g", &[("a", 1)], 0).receive_ends(5, "g", &[("a", 2)], 0);
         assert_eq!(texts(&history), ["a of topic t in group g: attempt 3 came before attempt 1"]);
+    }
+
+    #[test]
+    fn a_receive_that_is_repeated_may_bring_the_same() {
+        let repeated = |ids: [&str; 2]| {
+            let mut history = History::new();
+            history.received("g", &[("a", 1)], 1000).received("g", &[("a", 1)], 1000);
+            let mut ids = ids.into_iter();
+            for event in &mut history.events {
+                if let crate::history::Action::Receive { attempt_id, .. } = &mut event.action
+                    && event.phase == Phase::Ok
+                {
+                    *attempt_id = ids.next().map(str::to_owned);
+                }
+            }
+            texts(&history)
+        };
+        assert_eq!(repeated(["one", "one"]), [""; 0]);
+        assert_eq!(
+            repeated(["one", "other"]),
+            ["a of topic t in group g: two deliveries are attempt 1"]
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::View;
+use super::view::dead_letters_of;
+use crate::history::{Action, Kind};
 
 /// The checkers, in the order in which they report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +24,16 @@ pub enum Checker {
     OneValue,
     /// Offsets never go back.
     Offsets,
+    /// A message group keeps its order, and holds up no other.
+    FifoOrder,
+    /// Delayed messages come when they are due.
+    Delays,
+    /// Each transaction ends once.
+    Transactions,
+    /// Who keeps its own place sees everything once.
+    Pull,
+    /// What a group gives up on is kept.
+    DeadLetters,
     /// Topics and consumer groups behave as if there were one copy.
     Linearizable,
     /// One leader in each term.
@@ -38,13 +50,18 @@ pub enum Checker {
 
 impl Checker {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Lost,
         Self::Phantom,
         Self::Duplicate,
         Self::Order,
         Self::OneValue,
         Self::Offsets,
+        Self::FifoOrder,
+        Self::Delays,
+        Self::Transactions,
+        Self::Pull,
+        Self::DeadLetters,
         Self::Linearizable,
         Self::Leaders,
         Self::Committed,
@@ -62,6 +79,11 @@ impl Checker {
             Self::Order => "order",
             Self::OneValue => "one_value",
             Self::Offsets => "offsets",
+            Self::FifoOrder => "fifo_order",
+            Self::Delays => "delays",
+            Self::Transactions => "transactions",
+            Self::Pull => "pull",
+            Self::DeadLetters => "dead_letters",
             Self::Linearizable => "linearizable",
             Self::Leaders => "leaders",
             Self::Committed => "committed",
@@ -73,11 +95,22 @@ impl Checker {
 
     /// Whether the history holds anything that it looks at.
     pub(super) fn has_material(self, view: &View<'_>) -> bool {
+        let sent = |is: fn(&Kind) -> bool| view.sends.iter().any(|send| is(send.kind));
         match self {
             Self::Lost | Self::Phantom => !view.sends.is_empty(),
             Self::Duplicate => !view.stored.is_empty() || !view.receives.is_empty(),
             Self::Order | Self::OneValue => view.sightings().next().is_some(),
             Self::Offsets => view.has_progress,
+            Self::FifoOrder => sent(|kind| matches!(kind, Kind::Fifo { .. })),
+            Self::Delays => sent(|kind| matches!(kind, Kind::Delay { .. })),
+            Self::Transactions => sent(|kind| matches!(kind, Kind::Half { .. })),
+            Self::Pull => {
+                let mut actions = view.operations.iter().map(|operation| operation.action());
+                actions.any(|action| matches!(action, Action::Pull { .. }))
+            }
+            Self::DeadLetters => {
+                view.stored.iter().any(|one| dead_letters_of(one.place.topic).is_some())
+            }
             Self::Linearizable => !view.admins.is_empty(),
             Self::Leaders | Self::Replicas => !view.statuses.is_empty(),
             Self::Committed => view.has_entries,
@@ -109,6 +142,11 @@ pub struct Expectations {
     pub settling_max_ms: Option<u64>,
     /// By how much nodes' clocks may disagree or run fast when they judge invisible times.
     pub clock_slack_ms: u64,
+    /// How long a message of a message group may wait once the one before it is consumed, while nothing
+    /// is broken.
+    pub turn_max_ms: u64,
+    /// How late a delayed message may come while nothing is broken.
+    pub late_max_ms: u64,
     /// Faults that end the processes of the nodes they name; what a node keeps in memory only may
     /// then go back. Absent: all faults.
     pub restarting_faults: Option<BTreeSet<String>>,
@@ -140,6 +178,9 @@ impl Default for Expectations {
             recovery_max_ms: None,
             settling_max_ms: None,
             clock_slack_ms: 100,
+            // Less than any invisible time. Usually a tenth of a second.
+            turn_max_ms: 8000,
+            late_max_ms: 3000,
             restarting_faults: None,
             admin_reads_may_be_stale: false,
             linearizable_steps_max: 2_000_000,

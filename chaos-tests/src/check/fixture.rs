@@ -1,6 +1,6 @@
 //! Histories for the tests of the checkers, written by hand.
 
-use crate::history::{Action, Delivery, Event, Phase, Stage};
+use crate::history::{Action, Delivery, Event, Kind, Origin, Phase, Stage};
 
 /// A history under construction. Each line is one millisecond after the one before it. Everything is
 /// about topic `t` unless it says otherwise.
@@ -102,6 +102,50 @@ impl History {
         self
     }
 
+    /// Nothing is wrong with it: messages that keep an order, come later, are decided about, are pulled
+    /// or become dead letters; and one fault, after which all go on.
+    pub fn good_features() -> Self {
+        let mut history = Self::new();
+        history.mark("warm_up").group("g", 2, true).status("n1", "leader", 1, 1, 1);
+        // In order: "x1" is with a consumer that never acknowledges, and "y1" has its turn beside it.
+        history.sent_in("x", "x1").sent_in("x", "x2").received("g", &[("x1", 1)], 10_000);
+        history
+            .at(3_000)
+            .sent_in("y", "y1")
+            .received("g", &[("y1", 1)], 10_000)
+            .acked("g", "y1", 1);
+        history.at(11_000).received("g", &[("x1", 2)], 10_000);
+        history.at(22_000).received("g", &[("x2", 1)], 10_000).acked("g", "x2", 1);
+        // Later: one comes, one is taken back.
+        history.sent_later("due", 30_000).sent_later("back", 30_000).recall(Phase::Ok, "back");
+        history.at(29_000).receive_begins(3, "g").at(30_005);
+        history.receive_ends(3, "g", &[("due", 1)], 10_000).acked("g", "due", 1);
+        // Decided one way, the other, by being asked, and never.
+        history.sent_half("yes").ended("yes", true).ended("yes", true);
+        history.sent_half("no").at(32_000).checked("no").ended("no", false);
+        history.end_transaction(Phase::Fail, "no", true).sent_half("never");
+        history.received("g", &[("yes", 1)], 10_000).acked("g", "yes", 1);
+        history.mark("faults").fault_begins("kill", "n1").sent_at("last", 5);
+        history.status("n2", "leader", 2, 4, 4).fault_ends("kill", "n1", true);
+        history.mark("healed").mark("drain");
+        history.received("g", &[("last", 1)], 10_000).acked("g", "last", 1);
+        // "x1" is a dead letter, and no reader of its queue passes over it.
+        let stored = ["x1", "x2", "y1", "due", "yes", "last"];
+        let all: Vec<_> = stored.into_iter().zip(0..).collect();
+        history.got_offset(None).pulled(0, &all[..4], 4).kept_offset(Phase::Ok, 4);
+        history.got_offset(Some(4)).pulled(4, &all[4..], 6).pulled(6, &[], 6);
+        history.asked_offset(None, 6).asked_offset(Some(0), 0).mark("drained");
+        for node in ["n1", "n2", "n3"] {
+            history.status(node, if node == "n2" { "leader" } else { "follower" }, 2, 9, 9);
+            for (value, offset) in &all {
+                history.stored(node, 0, *offset, value);
+            }
+            history.dead_letter(node, 0, "x1", "t", "id-x1").progress(node, [6, 6, 0, 6]);
+        }
+        history.undecided(0).mark("end");
+        history
+    }
+
     // Sends.
 
     pub fn send_begins(&mut self, process: u32, value: &str) -> &mut Self {
@@ -131,7 +175,107 @@ impl History {
         self.send_begins(1, value).send_ok(1, value, offset)
     }
 
+    /// Begins to send one of a message group.
+    pub fn send_begins_in(&mut self, process: u32, message_group: &str, value: &str) -> &mut Self {
+        let message_group = message_group.to_owned();
+        self.push(process, Phase::Invoke, send_of(value, Kind::Fifo { message_group }), None)
+    }
+
+    /// Acknowledged, of a message group.
+    pub fn sent_in(&mut self, message_group: &str, value: &str) -> &mut Self {
+        self.send_begins_in(1, message_group, value);
+        let message_group = message_group.to_owned();
+        self.push(1, Phase::Ok, send_of(value, Kind::Fifo { message_group }), None)
+    }
+
+    /// Acknowledged, and to come at this time.
+    pub fn sent_later(&mut self, value: &str, due_ms: u64) -> &mut Self {
+        let action = send_of(value, Kind::Delay { due_ms });
+        self.push(1, Phase::Invoke, action.clone(), None).push(1, Phase::Ok, action, None)
+    }
+
+    /// Acknowledged, to be decided about within a second.
+    pub fn sent_half(&mut self, value: &str) -> &mut Self {
+        let action = send_of(value, Kind::Half { recovery_ms: 1_000 });
+        self.push(1, Phase::Invoke, action.clone(), None).push(1, Phase::Ok, action, None)
+    }
+
+    /// A commit or a rollback.
+    pub fn end_transaction(&mut self, phase: Phase, value: &str, commit: bool) -> &mut Self {
+        let (topic, value) = ("t".into(), value.into());
+        let action = Action::EndTransaction { topic, value, commit, checked: false };
+        self.push(6, Phase::Invoke, action.clone(), None).push(6, phase, action, None)
+    }
+
+    pub fn ended(&mut self, value: &str, commit: bool) -> &mut Self {
+        self.end_transaction(Phase::Ok, value, commit)
+    }
+
+    pub fn checked(&mut self, value: &str) -> &mut Self {
+        let action = Action::Check { topic: "t".into(), value: value.into() };
+        self.push(0, Phase::Info, action, None)
+    }
+
+    pub fn undecided(&mut self, count: u64) -> &mut Self {
+        self.push(0, Phase::Info, Action::Undecided { topic: "t".into(), count }, None)
+    }
+
+    pub fn recall(&mut self, phase: Phase, value: &str) -> &mut Self {
+        let action = Action::Recall { topic: "t".into(), value: value.into() };
+        self.push(7, Phase::Invoke, action.clone(), None).push(7, phase, action, None)
+    }
+
     // Consumption.
+
+    pub fn group(&mut self, group: &str, max_attempts: u32, fifo: bool) -> &mut Self {
+        let group = group.to_owned();
+        self.push(0, Phase::Info, Action::Group { group, max_attempts, fifo }, None)
+    }
+
+    /// A consumer gave up on it, and was told that it is a dead letter.
+    pub fn gave_up(&mut self, group: &str, value: &str, attempt: u32) -> &mut Self {
+        let (group, topic, value) = (group.to_owned(), "t".to_owned(), value.to_owned());
+        let action = Action::DeadLetter { group, topic, value, attempt };
+        self.push(4, Phase::Invoke, action.clone(), None).push(4, Phase::Ok, action, None)
+    }
+
+    // Pulling, by group `g` in queue 0.
+
+    pub fn pulled(&mut self, from: u64, messages: &[(&str, u64)], next: u64) -> &mut Self {
+        let deliveries = messages.iter();
+        let deliveries = deliveries.map(|(value, offset)| delivery(value, 1, Some((0, *offset))));
+        let action = |deliveries: Vec<Delivery>, next_offset| Action::Pull {
+            group: "g".into(),
+            topic: "t".into(),
+            queue_id: 0,
+            from_offset: from,
+            deliveries,
+            next_offset,
+        };
+        self.push(5, Phase::Invoke, action(Vec::new(), None), None);
+        self.push(5, Phase::Ok, action(deliveries.collect(), Some(next)), None)
+    }
+
+    pub fn kept_offset(&mut self, phase: Phase, offset: u64) -> &mut Self {
+        let (group, topic) = ("g".into(), "t".into());
+        let action = Action::UpdateOffset { group, topic, queue_id: 0, offset };
+        self.push(5, Phase::Invoke, action.clone(), None).push(5, phase, action, None)
+    }
+
+    pub fn got_offset(&mut self, offset: Option<u64>) -> &mut Self {
+        let action = |offset| {
+            let (group, topic) = ("g".into(), "t".into());
+            Action::GetOffset { group, topic, queue_id: 0, offset }
+        };
+        self.push(5, Phase::Invoke, action(None), None).push(5, Phase::Ok, action(offset), None)
+    }
+
+    pub fn asked_offset(&mut self, since_ms: Option<u64>, offset: u64) -> &mut Self {
+        let action =
+            |offset| Action::QueryOffset { topic: "t".into(), queue_id: 0, since_ms, offset };
+        self.push(5, Phase::Invoke, action(None), None);
+        self.push(5, Phase::Ok, action(Some(offset)), None)
+    }
 
     pub fn receive_begins(&mut self, process: u32, group: &str) -> &mut Self {
         self.push(process, Phase::Invoke, receive(group, Vec::new(), 0), None)
@@ -243,8 +387,23 @@ impl History {
         value: &str,
     ) -> &mut Self {
         let (topic, value, message_id) = (topic.into(), value.into(), format!("id-{value}"));
-        let action = Action::Stored { topic, queue_id, offset, value, message_id };
+        let action = Action::Stored { topic, queue_id, offset, value, message_id, origin: None };
         self.push(0, Phase::Info, action, Some(node))
+    }
+
+    pub fn dead_letter(
+        &mut self,
+        node: &str,
+        offset: u64,
+        value: &str,
+        topic: &str,
+        message_id: &str,
+    ) -> &mut Self {
+        self.stored_in("%DLQ%g", node, 0, offset, value);
+        if let Some(Event { action: Action::Stored { origin, .. }, .. }) = self.events.last_mut() {
+            *origin = Some(Origin { topic: topic.into(), message_id: message_id.into() });
+        }
+        self
     }
 
     /// Commit, next, min and max offset of group `g` in queue 0.
@@ -296,11 +455,22 @@ impl History {
 }
 
 fn send(value: &str, message_id: Option<String>, offset: Option<u64>) -> Action {
-    Action::Send { topic: "t".into(), value: value.into(), message_id, offset }
+    Action::Send { topic: "t".into(), value: value.into(), message_id, offset, kind: Kind::Normal }
+}
+
+fn send_of(value: &str, kind: Kind) -> Action {
+    let (topic, value, message_id) = ("t".into(), value.to_owned(), Some(format!("id-{value}")));
+    Action::Send { topic, value, message_id, offset: None, kind }
 }
 
 fn receive(group: &str, deliveries: Vec<Delivery>, invisible_ms: u64) -> Action {
-    Action::Receive { group: group.into(), topic: "t".into(), deliveries, invisible_ms }
+    Action::Receive {
+        group: group.into(),
+        topic: "t".into(),
+        deliveries,
+        invisible_ms,
+        attempt_id: None,
+    }
 }
 
 fn delivery(value: &str, attempt: u32, place: Option<(u32, u64)>) -> Delivery {

@@ -74,6 +74,12 @@ impl Judge {
     }
 }
 
+/// The value that so many percent of a sorted list do not exceed; of an empty one, 0.
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or(0)
+}
+
 /// Milliseconds of nanoseconds, for sentences.
 pub(super) fn ms(nanoseconds: u64) -> u64 {
     nanoseconds / 1_000_000
@@ -96,6 +102,13 @@ mod tests {
         assert_eq!(finding.violations[0].text, "at 0");
         assert_eq!(finding.violations[0].events.len(), EVENTS_MAX);
         assert_eq!(finding.note, "100 things; unknown: something lacks");
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values: Vec<u64> = (1..=200).collect();
+        assert_eq!([50, 99, 100].map(|percent| percentile(&values, percent)), [100, 198, 200]);
+        assert_eq!((percentile(&[7], 50), percentile(&[], 99)), (7, 0));
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! group has received it and not acknowledged it: that one is held until it was. Excused is also, for
 //! one group, what that group gave up on: it lies in the group's dead-letter topic.
 //!
+//! A delayed message is due once its time has come, unless somebody may have recalled it; a half message
+//! when its commit was acknowledged.
+//!
 //! Not here: what `flush = async` may lose in a power cut. Such a drill skips this checker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::judge::{Judge, ms};
+use super::later::Later;
 use super::operation::Outcome;
 use super::view::{Place, Send, View, dead_letters_of};
 use super::{Checker, Expectations, Finding};
@@ -18,7 +22,7 @@ use crate::history::Action;
 /// acknowledged by each group that received from its topic at all.
 pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
     let mut judge = Judge::new(Checker::Lost);
-    let acknowledged = acknowledged(view);
+    let mut acknowledged = acknowledged(view);
     judge.count("acknowledged", acknowledged.len());
     let looked_at = format!("acknowledged sends: {}", acknowledged.len());
     if acknowledged.is_empty() {
@@ -28,6 +32,8 @@ pub fn check(view: &View<'_>, expect: &Expectations) -> Finding {
         judge.unknown("there is no complete final reading: no mark `drained` and after it `end`");
         return judge.finish(looked_at);
     };
+    let later = Later::of(view);
+    acknowledged.retain(|send| later.is_owed(send, drained));
     let storage = Storage::at_the_end(view, expect, drained.index);
     for node in storage.replicas.iter().filter(|node| !storage.held.contains_key(**node)) {
         judge.unknown(format!("the final reading has nothing of {node}"));

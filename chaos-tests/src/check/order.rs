@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::judge::{Judge, ms};
 use super::view::{Place, Send, View};
 use super::{Checker, Finding};
+use crate::history::Kind;
 
 /// In each queue: if send A was acknowledged before send B began, A's offset is below B's. B's outcome
 /// does not matter once it is stored. Deleted topics are left out.
@@ -36,7 +37,9 @@ fn queues<'v>(view: &'v View<'_>) -> BTreeMap<(&'v str, u32), Vec<Placed<'v>>> {
     let mut queues: BTreeMap<(&str, u32), Vec<Placed<'_>>> = BTreeMap::new();
     // A send that repeats another one, with its message id, is stored where that was.
     let mut firsts: HashMap<(&str, &str), &Send<'_>> = HashMap::new();
-    for send in &view.sends {
+    // A delayed or half message comes into its queue later than its send, whenever that is.
+    let at_once = |send: &&Send<'_>| matches!(send.kind, Kind::Normal | Kind::Fifo { .. });
+    for send in view.sends.iter().filter(at_once) {
         let first = firsts.entry((send.topic, send.value)).or_insert(send);
         if send.operation.invoke.index < first.operation.invoke.index {
             *first = send;

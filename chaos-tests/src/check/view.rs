@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::operation::{Operation, Outcome, pair};
 use super::window::{Window, windows};
-use crate::history::{Action, Delivery, Event};
+use crate::history::{Action, Delivery, Event, Kind, Origin};
 
 /// Topics in which messages lie that a group gave up on; the rest of the name is the group.
 const DEAD_LETTERS: &str = "%DLQ%";
@@ -12,6 +12,8 @@ const DEAD_LETTERS: &str = "%DLQ%";
 /// What the checkers look at, borrowed from a history. Built once for all of them.
 pub struct View<'a> {
     pub(super) events: &'a [Event],
+    /// In the order of their begins.
+    pub(super) operations: Vec<Operation<'a>>,
     /// Lines that end what never began.
     pub(super) stray: Vec<u64>,
     pub(super) sends: Vec<Send<'a>>,
@@ -35,6 +37,7 @@ pub(super) struct Send<'a> {
     pub value: &'a str,
     pub message_id: Option<&'a str>,
     pub offset: Option<u64>,
+    pub kind: &'a Kind,
     pub operation: Operation<'a>,
 }
 
@@ -43,6 +46,7 @@ pub(super) struct Receive<'a> {
     pub topic: &'a str,
     pub deliveries: &'a [Delivery],
     pub invisible_ms: u64,
+    pub attempt_id: Option<&'a str>,
     pub operation: Operation<'a>,
 }
 
@@ -77,6 +81,7 @@ pub(super) struct Stored<'a> {
     pub place: Place<'a>,
     pub value: &'a str,
     pub message_id: &'a str,
+    pub origin: Option<&'a Origin>,
     pub event: &'a Event,
 }
 
@@ -125,6 +130,7 @@ impl<'a> View<'a> {
         stray.sort_unstable();
         let mut view = Self {
             events,
+            operations: Vec::new(),
             stray,
             sends: Vec::new(),
             receives: Vec::new(),
@@ -143,21 +149,30 @@ impl<'a> View<'a> {
         operations.iter().for_each(|operation| view.add_operation(*operation));
         events.iter().for_each(|event| view.add_observation(event));
         view.note_deleted();
+        view.operations = operations;
         view
     }
 
     fn add_operation(&mut self, operation: Operation<'a>) {
         match operation.action() {
-            Action::Send { topic, value, message_id, offset } => self.sends.push(Send {
+            Action::Send { topic, value, message_id, offset, kind } => self.sends.push(Send {
                 topic,
                 value,
                 message_id: message_id.as_deref(),
                 offset: *offset,
+                kind,
                 operation,
             }),
-            Action::Receive { group, topic, deliveries, invisible_ms } => {
-                let invisible_ms = *invisible_ms;
-                self.receives.push(Receive { group, topic, deliveries, invisible_ms, operation });
+            Action::Receive { group, topic, deliveries, invisible_ms, attempt_id } => {
+                let (invisible_ms, attempt_id) = (*invisible_ms, attempt_id.as_deref());
+                self.receives.push(Receive {
+                    group,
+                    topic,
+                    deliveries,
+                    invisible_ms,
+                    attempt_id,
+                    operation,
+                });
             }
             Action::Ack { group, topic, value, attempt } => {
                 self.acks.push(Ack { group, topic, value, attempt: *attempt, operation });
@@ -177,9 +192,10 @@ impl<'a> View<'a> {
     fn add_observation(&mut self, event: &'a Event) {
         let node = event.node.as_deref().unwrap_or_default();
         match &event.action {
-            Action::Stored { topic, queue_id, offset, value, message_id } => {
+            Action::Stored { topic, queue_id, offset, value, message_id, origin } => {
                 let place = Place { topic, queue_id: *queue_id, offset: *offset };
-                self.stored.push(Stored { node, place, value, message_id, event });
+                let origin = origin.as_ref();
+                self.stored.push(Stored { node, place, value, message_id, origin, event });
             }
             Action::Status { term, role, leader_id, commit_index, applied_index, state_hash } => {
                 self.statuses.push(Status {
@@ -266,7 +282,24 @@ impl<'a> View<'a> {
                 Some(Sighting { place, value, message_id, node: None, line })
             })
         });
-        stored.chain(delivered).filter(|seen| !self.is_topic_deleted(seen.place.topic))
+        let pulled = self.operations.iter().flat_map(|operation| {
+            let line = operation.end.map_or(0, |end| end.index);
+            let (topic, queue_id, deliveries) = match operation.action() {
+                Action::Pull { topic, queue_id, deliveries, .. } => {
+                    (topic.as_str(), *queue_id, deliveries.as_slice())
+                }
+                _ => ("", 0, &[][..]),
+            };
+            deliveries.iter().filter_map(move |delivery| {
+                let place = Place { topic, queue_id, offset: delivery.offset? };
+                let (value, message_id) = (&*delivery.value, &*delivery.message_id);
+                Some(Sighting { place, value, message_id, node: None, line })
+            })
+        });
+        stored
+            .chain(delivered)
+            .chain(pulled)
+            .filter(|seen| !self.is_topic_deleted(seen.place.topic))
     }
 
     /// Where each value of each topic lies, and the line that first shows it.

@@ -92,6 +92,18 @@ pub(super) fn may_have_restarted(
     })
 }
 
+/// Whether nothing was broken between two moments, nor for `settling_ns` before them.
+pub(super) fn is_calm(
+    windows: &[Window<'_>],
+    (from_ns, until_ns): (u64, u64),
+    settling_ns: u64,
+) -> bool {
+    !windows.iter().any(|window| {
+        let end_ns = window.end.map_or(u64::MAX, |end| end.time_ns.saturating_add(settling_ns));
+        window.begin.time_ns <= until_ns && end_ns > from_ns
+    })
+}
+
 /// Whether `node` may have lost its disk between two observations.
 pub(super) fn may_be_emptied(
     windows: &[Window<'_>],

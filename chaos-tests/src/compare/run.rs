@@ -73,6 +73,7 @@ pub async fn run(subject: &mut impl Subject, plan: &Plan<'_>) -> anyhow::Result<
         recorder: recorder.clone(),
         endpoints: vec![endpoint],
         admin: Vec::new(),
+        brokers: Vec::new(),
         seed: 0,
         surge: Arc::default(),
         stop: CancellationToken::new(),

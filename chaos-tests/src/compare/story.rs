@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::driver_log::{Delivery, Send};
-use crate::history::{self, Action, Event, Phase};
+use crate::history::{self, Action, Event, Kind, Phase};
 
 /// Numbers of processes of the drivers begin here: above those of the harness.
 const FIRST_PROCESS: u32 = 1000;
@@ -111,6 +111,7 @@ impl Lines {
             value: send.value.clone(),
             message_id,
             offset: None,
+            kind: Kind::Normal,
         };
         self.push(send.begin_ms, process, Phase::Invoke, action(None), None);
         let phase = if send.ok { Phase::Ok } else { Phase::Unknown };
@@ -124,6 +125,7 @@ impl Lines {
             deliveries,
             // The driver does not tell.
             invisible_ms: 0,
+            attempt_id: None,
         };
         let seen = history::Delivery {
             value: delivery.value.clone(),

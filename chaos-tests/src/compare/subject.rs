@@ -208,6 +208,7 @@ impl Subject for rocketmq::Cluster {
                 offset: message.offset,
                 value: message.value,
                 message_id: message.id,
+                origin: None,
             };
             recorder.observe(stored, Some(master.clone()));
         }

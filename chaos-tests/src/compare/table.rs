@@ -218,7 +218,7 @@ pub fn markdown(sides: &[(&str, &[Row])]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Delivery, Stage};
+    use crate::history::{Delivery, Kind, Stage};
 
     const S: u64 = 1_000_000_000;
 
@@ -245,6 +245,7 @@ mod tests {
                 value: value.into(),
                 message_id: None,
                 offset: None,
+                kind: Kind::Normal,
             };
             self.add(at_ns - 1, Phase::Invoke, action(), None);
             self.add(at_ns, if ok { Phase::Ok } else { Phase::Unknown }, action(), None);
@@ -256,6 +257,7 @@ mod tests {
                 topic: "t".into(),
                 deliveries,
                 invisible_ms: 0,
+                attempt_id: None,
             };
             let seen = Delivery {
                 value: value.into(),
@@ -291,6 +293,7 @@ mod tests {
                 offset,
                 value: value.into(),
                 message_id: String::new(),
+                origin: None,
             };
             self.add(90 * S, Phase::Info, stored, Some(node));
         }

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Drill, Need, Step};
-use crate::check::Expectations;
+use crate::check::{Checker, Expectations};
 use crate::cluster::Size;
 use crate::driver::Client;
 use crate::fault::{
@@ -17,7 +17,10 @@ use crate::fault::{
     RestartStorm, RollingRestart, SickDisk, Sickness, StaleNameServers, StarvedDescriptors,
     StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
 };
-use crate::load::{Admin, Churn, Flood, Official, Queue, Redelivery, Retried, Workload};
+use crate::load::{
+    Admin, Churn, DeadLetters, Delay, Fifo, Flood, Official, Pull, Queue, Redelivery, Retried,
+    Transactions, Workload,
+};
 
 const THREE: Size = Size { name_servers: 2, brokers: 3 };
 const FIVE: Size = Size { name_servers: 2, brokers: 5 };
@@ -52,12 +55,20 @@ const SMOKE: &[&str] = &[
     "damaged-log",
     "flush-error",
     "clock-jump",
+    "features",
 ];
 
 /// A follower that was away for some seconds needs a snapshot: for longer than messages are invisible
 /// that it had handed out, since these keep the log.
 const SHORT_LOG: &[&str] =
     &["--segment-bytes=262144", "--retention-bytes=1048576", "--retention-interval-ms=500"];
+
+/// A producer is asked soon, and not for minutes.
+const SHORT_TRANSACTIONS: &[&str] = &[
+    "--transaction-timeout-ms=1000",
+    "--transaction-check-interval-ms=1000",
+    "--transaction-check-max=15",
+];
 
 /// Many faults, close together: they try nothing that others do not, and give distributions.
 const FIGURES: &[&str] = &["leader-kills", "power-cuts"];
@@ -447,6 +458,132 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "features",
+        about: "Message groups, delays, transactions, pulling and dead letters all at once, while the \
+                leader dies, then all brokers.",
+        broker_options: SHORT_TRANSACTIONS,
+        workloads: features,
+        plan: |_| {
+            vec![step(Kill::new(Target::Leader), 1.5, 14.0), step(Kill::new(Target::All), 0.5, 5.0)]
+        },
+        expect: || {
+            let checkers = [Checker::FifoOrder, Checker::Delays, Checker::Transactions];
+            let others = [Checker::Pull, Checker::DeadLetters];
+            requiring(&[&checkers[..], &others].concat(), interrupted())
+        },
+        ..NOTHING
+    },
+    Drill {
+        name: "fifo-kills",
+        about: "Leaders, then all brokers, are killed under message groups: each keeps its order, and \
+                poison holds up its own message group only.",
+        workloads: fifo,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::FifoOrder], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "fifo-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, under \
+                message groups: each keeps its order.",
+        needs: &[Need::Network, Need::Volumes],
+        workloads: fifo,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::FifoOrder], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "delay-kills",
+        about: "Leaders, then all brokers, are killed while delayed messages wait: none is early, \
+                lost, or delivered after its recall.",
+        workloads: delay,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::Delays], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "delay-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, while \
+                delayed messages wait.",
+        needs: &[Need::Network, Need::Volumes],
+        workloads: delay,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::Delays], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "delay-clock-jump",
+        about: "The leader's wall clock jumps by an hour, runs fast and slow, while delayed messages \
+                wait, some for an hour: none is early, and none stays away.",
+        needs: &[Need::Shim],
+        workloads: delay,
+        plan: |_| {
+            let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast, Clock::Slow];
+            clocks.map(|clock| step(WrongClock::new(clock), 5.0, 2.0)).into()
+        },
+        expect: || requiring(&[Checker::Delays], available()),
+        ..NOTHING
+    },
+    Drill {
+        name: "transactions-kills",
+        about: "Leaders, then all brokers, are killed under transactions: each ends once, as its \
+                producer said.",
+        broker_options: SHORT_TRANSACTIONS,
+        workloads: transactions,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::Transactions], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "transactions-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, under \
+                transactions: each ends once.",
+        needs: &[Need::Network, Need::Volumes],
+        broker_options: SHORT_TRANSACTIONS,
+        workloads: transactions,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::Transactions], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "pull-kills",
+        about: "Leaders, then all brokers, are killed under clients that keep their own place: they \
+                miss nothing, and find the place they left with the server.",
+        workloads: pull,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::Pull], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "pull-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, under \
+                clients that keep their own place.",
+        needs: &[Need::Network, Need::Volumes],
+        workloads: pull,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::Pull], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "dead-letters-kills",
+        about: "Leaders, then all brokers, are killed while a group gives up on messages: each is one \
+                dead letter, after as many deliveries as are allowed.",
+        workloads: dead_letters,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::DeadLetters], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "dead-letters-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, while a \
+                group gives up on messages.",
+        needs: &[Need::Network, Need::Volumes],
+        workloads: dead_letters,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::DeadLetters], interrupted()),
+        ..NOTHING
+    },
+    Drill {
         name: "java-kill-leader",
         about: "kill -9 of the leader, under an official Java producer and its consumers.",
         needs: &[Need::Java],
@@ -571,6 +708,60 @@ fn repeat(count: usize, step: impl Fn() -> Step) -> Vec<Step> {
     (0..count).map(|_| step()).collect()
 }
 
+/// A leader dies, all do, another leader dies. After the first there is time enough to see that nothing
+/// is held up.
+fn kills() -> Vec<Step> {
+    vec![
+        step(Kill::new(Target::Leader), 1.5, 15.0),
+        step(Kill::new(Target::All), 0.5, 5.0),
+        step(Kill::new(Target::Leader), 1.5, 4.0),
+    ]
+}
+
+/// One of each: a pause, a partition, a power cut, an upgrade.
+fn in_turn() -> Vec<Step> {
+    vec![
+        step(Pause::new(Target::Leader), 6.0, 15.0),
+        step(Partition::new(Cut::LeaderFromPeers), 6.0, 4.0),
+        step(PowerCut::new(Target::All), 0.3, 5.0),
+        step(RollingRestart::new(), 0.0, 3.0),
+    ]
+}
+
+/// Each with less than it has when it is alone.
+fn features() -> Vec<Box<dyn Workload>> {
+    let (fifo, delay, transactions) = (Fifo::default(), Delay::default(), Transactions::default());
+    let (pull, letters) = (Pull::default(), DeadLetters::default());
+    let slower = |queue: Queue| Queue { rate_per_s: 12.0, ..queue };
+    vec![
+        Box::new(Fifo { rate_per_s: 2.0, ..fifo }),
+        Box::new(Delay { rate_per_s: 10.0, ..delay }),
+        Box::new(Transactions { rate_per_s: 10.0, ..transactions }),
+        Box::new(Pull { queue: slower(pull.queue.clone()), ..pull }),
+        Box::new(DeadLetters { queue: slower(letters.queue.clone()), ..letters }),
+    ]
+}
+
+fn fifo() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Fifo::default())]
+}
+
+fn delay() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Delay::default())]
+}
+
+fn transactions() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Transactions::default())]
+}
+
+fn pull() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Pull::default())]
+}
+
+fn dead_letters() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(DeadLetters::default())]
+}
+
 fn retried() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Retried::default())]
 }
@@ -649,6 +840,12 @@ fn silent_failure() -> Expectations {
 /// More is asked for than can be done, and all is as before soon after.
 fn overloaded() -> Expectations {
     Expectations { settling_max_ms: Some(6000), ..available() }
+}
+
+/// The same, and these checkers must have something to look at.
+fn requiring(checkers: &[Checker], mut expect: Expectations) -> Expectations {
+    expect.required.extend(checkers);
+    expect
 }
 
 /// For a while nothing can be acknowledged.

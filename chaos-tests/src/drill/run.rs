@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use raftmq_proto::v2::MessageType;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use crate::check::{self, Finding, Verdict, Violation};
 use crate::cluster::{Cluster, now_ms};
 use crate::fault::{Bite, Field};
 use crate::history::{Action, Event, Recorder, Stage};
-use crate::load::{self, Context, Failures};
+use crate::load::{self, Context, Failures, Workload};
 use crate::net::Way;
 use crate::report::{FaultWindow, Run, SCHEMA_VERSION};
 use crate::{Unmet, paths, until};
@@ -122,13 +123,14 @@ impl Stages<'_> {
         let topics: Vec<String> = workloads.iter().flat_map(|it| it.topics()).collect();
         let groups: Vec<String> =
             workloads.iter().flat_map(|it| it.groups()).map(|(group, _)| group).collect();
-        field.cluster.create(&topics, &groups).await?;
+        self.make(field, &workloads).await?;
 
         self.recorder.mark("warm_up");
         let context = Context {
             recorder: self.recorder.clone(),
             endpoints: field.cluster.endpoints(),
             admin: field.cluster.admin_addresses(),
+            brokers: field.cluster.client_addresses(),
             seed: self.options.seed,
             surge: field.surge.clone(),
             stop: CancellationToken::new(),
@@ -177,6 +179,22 @@ impl Stages<'_> {
         for ((name, peer), admin) in names.iter().zip(&peers).zip(&admins) {
             self.recorder.observe(load::status(peer).await?, Some(name.clone()));
             load::read_everything(self.recorder, name, admin, &topics, &groups).await?;
+        }
+        for topic in workloads.iter().flat_map(|it| it.make_topics()) {
+            if topic.message_types().any(|kind| kind == MessageType::Transaction) {
+                load::undecided(self.recorder, &admins[0], &topic.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes topics and groups, and writes down what the groups are like.
+    async fn make(&self, field: &Field, workloads: &[Box<dyn Workload>]) -> anyhow::Result<()> {
+        let topics: Vec<_> = workloads.iter().flat_map(|it| it.make_topics()).collect();
+        let groups: Vec<_> = workloads.iter().flat_map(|it| it.make_groups()).collect();
+        for group in field.cluster.create_as(&topics, &groups).await? {
+            let (max_attempts, fifo) = (group.max_attempts, group.fifo);
+            self.recorder.observe(Action::Group { group: group.name, max_attempts, fifo }, None);
         }
         Ok(())
     }

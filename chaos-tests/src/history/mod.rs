@@ -77,6 +77,9 @@ pub enum Action {
         /// Its place in the queue, as acknowledged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
+        /// What is to become of it.
+        #[serde(default, skip_serializing_if = "Kind::is_normal")]
+        kind: Kind,
     },
     /// Messages are received; the answer has the deliveries.
     Receive {
@@ -90,6 +93,9 @@ pub enum Action {
         /// For how long the messages are invisible to others, in milliseconds.
         #[serde(default)]
         invisible_ms: u64,
+        /// A receive that repeats another one has the same, and may bring the same deliveries.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt_id: Option<String>,
     },
     /// A delivery is acknowledged: the group is done with the message.
     Ack {
@@ -114,6 +120,112 @@ pub enum Action {
         attempt: u32,
         /// For how long, in milliseconds.
         invisible_ms: u64,
+    },
+    /// A consumer gives up on a delivery: the message is to be a dead letter of its group.
+    DeadLetter {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+        /// Of which attempt the receipt is.
+        attempt: u32,
+    },
+    /// A delayed message is taken back, by the handle that its producer was given.
+    Recall {
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+    },
+    /// A producer decides about a half message.
+    EndTransaction {
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+        /// Commit, otherwise rollback.
+        commit: bool,
+        /// Whether the broker had asked.
+        checked: bool,
+    },
+    /// A broker asks a producer about a half message.
+    Check {
+        /// The topic.
+        topic: String,
+        /// Body of the message.
+        value: String,
+    },
+    /// How many half messages of a topic wait for a decision, as operators are told.
+    Undecided {
+        /// The topic.
+        topic: String,
+        /// How many.
+        count: u64,
+    },
+    /// Messages are read from a place that the client keeps itself; nothing is handed out.
+    Pull {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// From where on.
+        from_offset: u64,
+        /// What came.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        deliveries: Vec<Delivery>,
+        /// Where to go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_offset: Option<u64>,
+    },
+    /// A client that pulls says how far it is.
+    UpdateOffset {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// Everything before it is consumed.
+        offset: u64,
+    },
+    /// A client that pulls asks how far its group is.
+    GetOffset {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// The answer. Absent: the group has never said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+    },
+    /// A client asks for a place in a queue.
+    QueryOffset {
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue_id: u32,
+        /// The first message stored at this time or later, in milliseconds since 1970: 0 is the
+        /// first of all. Absent: the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since_ms: Option<u64>,
+        /// The answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+    },
+    /// How a consumer group was made.
+    Group {
+        /// The consumer group.
+        group: String,
+        /// Deliveries after which a message is a dead letter.
+        max_attempts: u32,
+        /// Whether messages of a message group come one after the other.
+        fifo: bool,
     },
     /// A topic or group is made, deleted or looked at.
     Admin {
@@ -140,6 +252,9 @@ pub enum Action {
         value: String,
         /// Its id.
         message_id: String,
+        /// Of a dead letter: where it comes from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     },
     /// How far a group is in a queue, read at `node`.
     Progress {
@@ -233,6 +348,45 @@ pub struct Delivery {
     /// Its place in the queue, if the client tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
+}
+
+/// What is to become of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is delivered.
+    #[default]
+    Normal,
+    /// It is delivered after those of its message group that were sent before it.
+    Fifo {
+        /// The message group.
+        message_group: String,
+    },
+    /// It is delivered when it is due.
+    Delay {
+        /// Milliseconds since 1970, by the clock of the harness.
+        due_ms: u64,
+    },
+    /// It is delivered when its producer says so.
+    Half {
+        /// How long the broker is to wait before it asks, in milliseconds. 0: as the broker does.
+        recovery_ms: u64,
+    },
+}
+
+impl Kind {
+    fn is_normal(&self) -> bool {
+        *self == Self::Normal
+    }
+}
+
+/// Where a dead letter comes from, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The topic.
+    pub topic: String,
+    /// The id it had there.
+    pub message_id: String,
 }
 
 /// Reads a history. The last line may be incomplete after a crash; any other fault is an error.

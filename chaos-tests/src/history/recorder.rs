@@ -204,7 +204,7 @@ impl Operation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::read;
+    use super::super::{Kind, read};
     use super::*;
 
     fn send(value: &str) -> Action {
@@ -213,6 +213,7 @@ mod tests {
             value: value.to_owned(),
             message_id: None,
             offset: None,
+            kind: Kind::Normal,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Pace, Workload, started};
-use crate::history::Action;
+use crate::history::{Action, Kind};
 
 /// Connections to each broker: one connection may have some thousand calls under way.
 const PRODUCERS: usize = 8;
@@ -152,6 +152,7 @@ impl Sender {
             value: value.clone(),
             message_id: Some(message.id.to_string()),
             offset,
+            kind: Kind::Normal,
         };
         surge.begun.fetch_add(1, Ordering::Relaxed);
         let operation = self.context.recorder.invoke(self.process, action(None), None);

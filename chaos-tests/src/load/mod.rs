@@ -1,7 +1,8 @@
 //! Workloads: what applications do with a cluster while it is broken, recorded as a history.
 //!
 //! A workload is done by the native client, which can tell what certainly had no effect, or by an
-//! official one ([`Official`]), which is a process of its own.
+//! official one ([`Official`]), which is a process of its own. What the client library does not do
+//! (message groups, delays, transactions, pulling), `native.rs` does on the wire.
 //!
 //! A workload names the topics and groups it needs and starts its tasks. These send until `stop`, and
 //! consume until `end`; all bounded by the request time-outs of the client.
@@ -10,17 +11,25 @@
 
 mod admin;
 mod churn;
+mod dead_letters;
+mod delay;
+mod fifo;
 mod flood;
+mod member;
+mod native;
 mod observe;
 mod official;
+mod pull;
 mod queue;
 mod redelivery;
 mod retried;
+mod transactions;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use raftmq_proto::raftmq as wire;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +37,18 @@ use tokio_util::task::TaskTracker;
 
 pub use self::admin::Admin;
 pub use self::churn::Churn;
+pub use self::dead_letters::DeadLetters;
+pub use self::delay::Delay;
+pub use self::fifo::Fifo;
 pub use self::flood::{Flood, Surge, SurgeCounts};
 pub use self::observe::{observe, progress};
-pub(crate) use self::observe::{read_everything, status};
+pub(crate) use self::observe::{read_everything, status, undecided};
 pub use self::official::Official;
+pub use self::pull::Pull;
 pub use self::queue::Queue;
 pub use self::redelivery::Redelivery;
 pub use self::retried::Retried;
+pub use self::transactions::Transactions;
 use crate::history::Recorder;
 
 /// What the tasks of a workload are given.
@@ -46,6 +60,8 @@ pub struct Context {
     pub endpoints: Vec<String>,
     /// Admin services of the brokers, `host:port`.
     pub admin: Vec<String>,
+    /// Where clients reach the brokers, `host:port`.
+    pub brokers: Vec<String>,
     /// Where chance begins.
     pub seed: u64,
     /// When [`Flood`] sends.
@@ -91,6 +107,18 @@ pub trait Workload: Send + Sync {
 
     /// Consumer groups that must exist, each with the topic it consumes.
     fn groups(&self) -> Vec<(String, String)>;
+
+    /// How its topics are made: unless it says otherwise, for normal messages.
+    fn make_topics(&self) -> Vec<wire::CreateTopicRequest> {
+        let make = |name| wire::CreateTopicRequest { name, ..Default::default() };
+        self.topics().into_iter().map(make).collect()
+    }
+
+    /// How its groups are made: unless it says otherwise, as the broker makes them.
+    fn make_groups(&self) -> Vec<wire::CreateGroupRequest> {
+        let make = |(name, _)| wire::CreateGroupRequest { name, ..Default::default() };
+        self.groups().into_iter().map(make).collect()
+    }
 
     /// Builds what it needs, before the run's clock starts.
     ///

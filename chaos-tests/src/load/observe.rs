@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Context;
-use crate::history::{Action, Recorder};
+use crate::history::{Action, Origin, Recorder};
 
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -73,7 +73,22 @@ pub(crate) async fn status(peer_address: &str) -> anyhow::Result<Action> {
     })
 }
 
-/// Writes down everything that the node `name` itself has of `topics`, and how far it knows `groups`.
+/// Writes down how many half messages of a topic wait for a decision, and returns it. Any node answers
+/// with the leader's word.
+pub(crate) async fn undecided(
+    recorder: &Recorder,
+    admin_address: &str,
+    topic: &str,
+) -> anyhow::Result<u64> {
+    let mut node = AdminClient::new(channel(admin_address, TIMEOUT)?);
+    let request = wire::ListTransactionsRequest { topic: topic.to_owned(), count: 1 };
+    let count = node.list_transactions(request).await?.into_inner().total_count;
+    recorder.observe(Action::Undecided { topic: topic.to_owned(), count }, Some(LEADER.to_owned()));
+    Ok(count)
+}
+
+/// Writes down everything that the node `name` itself has of `topics`, of the dead letters of `groups`,
+/// and how far it knows these.
 pub(crate) async fn read_everything(
     recorder: &Recorder,
     name: &str,
@@ -89,8 +104,22 @@ pub(crate) async fn read_everything(
     for group in groups {
         let described = describe_group(admin_address, group, true).await?;
         record_progress(recorder, group, described, name);
+        let dead_letters = dead_letters(group);
+        let mut node = AdminClient::new(channel(admin_address, READ_TIMEOUT)?);
+        let request = wire::DescribeTopicRequest { name: dead_letters.clone(), this_node: true };
+        match node.describe_topic(request).await {
+            Ok(_) => read_topic(recorder, name, admin_address, &dead_letters).await?,
+            // It is made for the first one.
+            Err(status) if status.code() == tonic::Code::NotFound => (),
+            Err(status) => return Err(status).context(dead_letters),
+        }
     }
     Ok(())
+}
+
+/// The topic that a group's dead letters come into.
+pub(super) fn dead_letters(group: &str) -> String {
+    format!("%DLQ%{group}")
 }
 
 async fn read_topic(
@@ -115,6 +144,9 @@ async fn read_topic(
             ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
             for message in messages {
                 let properties = message.system_properties.unwrap_or_default();
+                let origin = properties
+                    .dead_letter_queue
+                    .map(|from| Origin { topic: from.topic, message_id: from.message_id });
                 let offset = properties.queue_offset.unwrap_or_default() as u64;
                 ensure!(offset == next, "queue {}: {offset} where {next} belongs", queue.queue_id);
                 let stored = Action::Stored {
@@ -123,6 +155,7 @@ async fn read_topic(
                     offset,
                     value: String::from_utf8_lossy(&message.body).trim_end().to_owned(),
                     message_id: properties.message_id,
+                    origin,
                 };
                 recorder.observe(stored, Some(name.to_owned()));
                 next += 1;

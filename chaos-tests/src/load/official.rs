@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{Context, Workload};
 use crate::driver::{Client, Consumer, Producer};
 use crate::driver_log::{self, Delivery, Send};
-use crate::history::{self, Action, Foreign, Phase, monotonic_ns};
+use crate::history::{self, Action, Foreign, Kind, Phase, monotonic_ns};
 
 /// How often it is seen whether the processes still run.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -175,6 +175,7 @@ fn sent(topic: &str, send: Send) -> anyhow::Result<Foreign> {
         value: send.value.clone(),
         message_id,
         offset: None,
+        kind: Kind::Normal,
     };
     Ok(Foreign {
         begin_ns: send.begin_ns.context(NO_TIMES)?,
@@ -198,6 +199,7 @@ fn received(
         topic: topic.to_owned(),
         deliveries,
         invisible_ms: delivery.invisible_ms.unwrap_or(0),
+        attempt_id: None,
     };
     let end_ns = delivery.end_ns.context(NO_TIMES)?;
     let seen = history::Delivery {

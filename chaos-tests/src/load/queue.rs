@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 
 use super::{Context, Pace, Workload, started};
-use crate::history::{self, Action};
+use crate::history::{self, Action, Kind};
 
 /// How long a received message is invisible: the shortest that brokers take, so that abandoned ones
 /// come again soon.
@@ -119,6 +119,7 @@ impl Sender {
             value: value.to_owned(),
             message_id: Some(message.id.to_string()),
             offset,
+            kind: Kind::Normal,
         };
         let operation = self.context.recorder.invoke(self.process, action(None), None);
         match producer.send(message).await {
@@ -208,6 +209,7 @@ impl Receiver {
             topic: self.topic.clone(),
             deliveries,
             invisible_ms: options.invisible.as_millis() as u64,
+            attempt_id: None,
         };
         let operation = self.context.recorder.invoke(self.process, action(Vec::new()), None);
         match consumer.receive(options).await {

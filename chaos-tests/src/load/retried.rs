@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::queue::{not_sent, receive_all};
 use super::{Context, Pace, Queue, Workload, started};
-use crate::history::Action;
+use crate::history::{Action, Kind};
 
 /// Copies at the same time.
 const TOGETHER: usize = 3;
@@ -159,6 +159,7 @@ impl Sender {
             value: letter.value.clone(),
             message_id: Some(message_id),
             offset,
+            kind: Kind::Normal,
         };
         let id = letter.message.id.to_string();
         let operation = self.context.recorder.invoke(*process, action(id.clone(), None), None);

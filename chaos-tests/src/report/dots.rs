@@ -136,6 +136,16 @@ fn title(invocation: &Invocation<'_>) -> String {
             format!("{value} kept from {group} for {invisible_ms} ms")
         }
         Action::Admin { kind, name, verb, .. } => format!("{verb} of {kind} {name}"),
+        Action::DeadLetter { group, value, .. } => format!("{value} given up by {group}"),
+        Action::Recall { topic, value } => format!("recall of {value} from {topic}"),
+        Action::EndTransaction { value, commit: true, .. } => format!("commit of {value}"),
+        Action::EndTransaction { value, commit: false, .. } => format!("rollback of {value}"),
+        Action::Pull { topic, queue_id, from_offset, .. } => {
+            format!("pull from {topic} queue {queue_id} offset {from_offset}")
+        }
+        Action::UpdateOffset { group, queue_id, offset, .. } => {
+            format!("offset {offset} of queue {queue_id} kept for {group}")
+        }
         _ => "operation".to_owned(),
     };
     let end = match (invocation.outcome(), invocation.end) {

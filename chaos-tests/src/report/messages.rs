@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::invocation::Invocation;
-use crate::history::{Action, Event, Phase};
+use crate::history::{Action, Event, Kind, Phase};
 
 /// One message and its fate.
 pub(super) struct Message<'a> {
@@ -81,6 +81,7 @@ impl<'a> Messages<'a> {
             message.send.outcome() == Phase::Ok
                 && !message.stored
                 && message.deliveries.is_empty()
+                && message.comes_at_once()
                 && !self.deleted.contains(message.topic)
         };
         self.complete.then(|| self.all.iter().filter(lost).collect())
@@ -112,6 +113,12 @@ impl<'a> Messages<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// Whether nobody has to decide about it first, and no time has to come.
+    fn comes_at_once(&self) -> bool {
+        let later = |kind: &Kind| matches!(kind, Kind::Delay { .. } | Kind::Half { .. });
+        !matches!(&self.send.begin.action, Action::Send { kind, .. } if later(kind))
+    }
+
     fn deliver(&mut self, group: &'a str, time_ns: u64) {
         match self.deliveries.iter_mut().find(|delivered| delivered.group == group) {
             Some(delivered) => delivered.count += 1,

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use raftmq_chaos_tests::check::{Finding, Verdict, Violation};
-use raftmq_chaos_tests::history::{Action, Delivery, Event, Phase, Stage};
+use raftmq_chaos_tests::history::{Action, Delivery, Event, Kind, Phase, Stage};
 use raftmq_chaos_tests::report::{FaultWindow, Run, SCHEMA_VERSION};
 
 pub const MS: u64 = 1_000_000;
@@ -143,6 +143,7 @@ pub fn make(shape: &Shape) -> (Run, Vec<Event>) {
             offset: (place / 4) as u64,
             value: sent.value.clone(),
             message_id: format!("id-{}", sent.value),
+            origin: None,
         };
         build.push(end_ns + 3 * S + place as u64 * 1000, 0, Phase::Info, action, Some("n1"), None);
     }
@@ -173,6 +174,7 @@ fn sends(build: &mut Build, shape: &Shape) -> Vec<Sent> {
                 value: value.clone(),
                 message_id: None,
                 offset: None,
+                kind: Kind::Normal,
             };
             build.push(at_ns, producer, Phase::Invoke, begin.clone(), Some("n2"), None);
             let spread: f64 = build.random.random_range(0.0..1.0);
@@ -209,8 +211,13 @@ fn sends(build: &mut Build, shape: &Shape) -> Vec<Sent> {
                     }
                 }
                 let message_id = Some(format!("id-{value}"));
-                let ok =
-                    Action::Send { topic, value: value.clone(), message_id, offset: Some(number) };
+                let ok = Action::Send {
+                    topic,
+                    value: value.clone(),
+                    message_id,
+                    offset: Some(number),
+                    kind: Kind::Normal,
+                };
                 build.push(end_ns, producer, Phase::Ok, ok, Some("n2"), None);
                 sent.push(Sent { value, ok_ns: end_ns });
             }
@@ -251,6 +258,7 @@ fn consume(build: &mut Build, shape: &Shape, sent: &[Sent], lost: &str) {
             topic: "orders".to_owned(),
             deliveries,
             invisible_ms: 10_000,
+            attempt_id: None,
         };
         build.push(begin_ns, process, Phase::Invoke, receive(Vec::new()), Some("n3"), None);
         build.push(end_ns, process, Phase::Ok, receive(deliveries.clone()), Some("n3"), None);

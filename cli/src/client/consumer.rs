@@ -45,6 +45,8 @@ pub struct ConsumerOptions {
     pub group: String,
     /// `*` for all messages, or tags: `a || b`.
     pub filter: String,
+    /// Only messages for which this SQL expression is true; then `filter` does not count.
+    pub sql: Option<String>,
     /// How long a call may take, without what a receive asks the server to wait.
     pub request_timeout: Duration,
 }
@@ -57,6 +59,7 @@ impl ConsumerOptions {
             topic: topic.into(),
             group: group.into(),
             filter: "*".to_owned(),
+            sql: None,
             request_timeout: REQUEST_TIMEOUT,
         }
     }
@@ -92,10 +95,10 @@ pub struct Received {
 
 /// Receives from one topic for one group. Shared by reference between any number of tasks.
 pub struct Consumer {
-    options: ConsumerOptions,
-    route: RouteWatch,
-    links: Links,
-    settings: Settings,
+    pub(crate) options: ConsumerOptions,
+    pub(crate) route: RouteWatch,
+    pub(crate) links: Links,
+    pub(crate) settings: Settings,
     next_queue: AtomicUsize,
 }
 
@@ -217,7 +220,7 @@ impl Consumer {
         let request = ReceiveMessageRequest {
             group: Some(resource(&self.options.group)),
             message_queue: Some(queue),
-            filter_expression: Some(filter(&self.options.filter)),
+            filter_expression: Some(filter(&self.options)),
             batch_size: count,
             invisible_duration: prost_types::Duration::try_from(receive.invisible).ok(),
             auto_renew: false,
@@ -262,7 +265,7 @@ impl Consumer {
 fn settings(options: &ConsumerOptions, identity: &Identity) -> Settings {
     let entry = SubscriptionEntry {
         topic: Some(resource(&options.topic)),
-        expression: Some(filter(&options.filter)),
+        expression: Some(filter(options)),
     };
     let subscription = Subscription {
         group: Some(resource(&options.group)),
@@ -278,8 +281,12 @@ fn settings(options: &ConsumerOptions, identity: &Identity) -> Settings {
     }
 }
 
-fn filter(tags: &str) -> FilterExpression {
-    FilterExpression { r#type: FilterType::Tag.into(), expression: tags.to_owned() }
+pub(crate) fn filter(options: &ConsumerOptions) -> FilterExpression {
+    let (kind, expression) = match &options.sql {
+        Some(sql) => (FilterType::Sql, sql),
+        None => (FilterType::Tag, &options.filter),
+    };
+    FilterExpression { r#type: kind.into(), expression: expression.clone() }
 }
 
 fn ack_entry(delivery: &Delivery) -> AckMessageEntry {

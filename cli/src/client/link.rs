@@ -16,7 +16,9 @@ use raftmq_proto::v2::ChangeInvisibleDurationRequest;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::Message;
 use raftmq_proto::v2::NotifyClientTerminationRequest;
+use raftmq_proto::v2::PullMessageRequest;
 use raftmq_proto::v2::QueryRouteRequest;
+use raftmq_proto::v2::RecallMessageRequest;
 use raftmq_proto::v2::ReceiveMessageRequest;
 use raftmq_proto::v2::ReceiveMessageResponse;
 use raftmq_proto::v2::Resource;
@@ -24,6 +26,7 @@ use raftmq_proto::v2::SendMessageRequest;
 use raftmq_proto::v2::SendResultEntry;
 use raftmq_proto::v2::Settings;
 use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
+use raftmq_proto::v2::pull_message_response::Content as PullContent;
 use raftmq_proto::v2::receive_message_response::Content;
 use tonic::Response;
 use tonic::Status;
@@ -201,6 +204,37 @@ impl Link {
         Ok(messages)
     }
 
+    /// Waits up to `wait` (in the server) for messages of a queue; also says where to go on.
+    pub(crate) async fn pull(
+        &self,
+        request: PullMessageRequest,
+        wait: Duration,
+    ) -> Result<(Vec<Message>, Option<i64>), CallError> {
+        const RPC: &str = "PullMessage";
+        let timeout = wait + self.0.timeout;
+        let request = self.0.identity.request(request, Some(timeout));
+        let mut client = self.0.client.clone();
+        let collected = async {
+            let mut frames = client.pull_message(request).await?.into_inner();
+            let (mut status, mut messages, mut next_offset) = (None, Vec::new(), None);
+            while let Some(frame) = frames.message().await? {
+                match frame.content {
+                    Some(PullContent::Status(received)) => status = Some(received),
+                    Some(PullContent::Message(message)) => messages.push(message),
+                    Some(PullContent::NextOffset(offset)) => next_offset = Some(offset),
+                    None => {}
+                }
+            }
+            Ok(Response::new((status, messages, next_offset)))
+        };
+        let (status, messages, next_offset) = self.call(RPC, timeout, collected).await?;
+        if status.as_ref().is_some_and(|status| status.code() == Code::MessageNotFound) {
+            return Ok((Vec::new(), next_offset));
+        }
+        CallError::check(&self.0.address, RPC, status)?;
+        Ok((messages, next_offset))
+    }
+
     /// Acknowledges deliveries of one topic; the results are in the server's order.
     pub(crate) async fn ack(
         &self,
@@ -232,6 +266,20 @@ impl Link {
         let response = self.call(RPC, self.0.timeout, changed).await?;
         CallError::check(&self.0.address, RPC, response.status)?;
         Ok(response.receipt_handle)
+    }
+
+    /// Takes a delayed message back and returns its message id.
+    pub(crate) async fn recall(
+        &self,
+        topic: Resource,
+        recall_handle: String,
+    ) -> Result<String, CallError> {
+        const RPC: &str = "RecallMessage";
+        let request = self.request(RecallMessageRequest { topic: Some(topic), recall_handle });
+        let mut client = self.0.client.clone();
+        let response = self.call(RPC, self.0.timeout, client.recall_message(request)).await?;
+        CallError::check(&self.0.address, RPC, response.status)?;
+        Ok(response.message_id)
     }
 
     /// Takes leave, when this server was ever greeted. Nothing depends on its success.

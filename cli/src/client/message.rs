@@ -28,6 +28,13 @@ pub struct OutgoingMessage {
     pub keys: Vec<String>,
     /// Anything else the receiver should know.
     pub properties: BTreeMap<String, String>,
+    /// For topics that take FIFO messages: those of one message group are received in the order in
+    /// which they were sent.
+    pub message_group: Option<String>,
+    /// For topics that take DELAY messages: nobody receives it earlier, by the server's clock.
+    pub deliver_at: Option<SystemTime>,
+    /// For topics that take PRIORITY messages: 0 or more.
+    pub priority: Option<u32>,
 }
 
 impl OutgoingMessage {
@@ -39,6 +46,9 @@ impl OutgoingMessage {
             tag: None,
             keys: Vec::new(),
             properties: BTreeMap::new(),
+            message_group: None,
+            deliver_at: None,
+            priority: None,
         }
     }
 
@@ -48,8 +58,11 @@ impl OutgoingMessage {
             keys: self.keys.clone(),
             message_id: self.id.to_string(),
             body_encoding: Encoding::Identity.into(),
-            message_type: MessageType::Normal.into(),
+            message_type: self.message_type().into(),
             born_timestamp: Some(SystemTime::now().into()),
+            delivery_timestamp: self.deliver_at.map(Into::into),
+            message_group: self.message_group.clone(),
+            priority: self.priority.map(|priority| i32::try_from(priority).unwrap_or(i32::MAX)),
             queue_id,
             ..SystemProperties::default()
         };
@@ -58,6 +71,20 @@ impl OutgoingMessage {
             user_properties: self.properties.clone().into_iter().collect(),
             system_properties: Some(system_properties),
             body: self.body.clone(),
+        }
+    }
+
+    /// What official clients say: one thing, also of a message that is more. Servers judge by the
+    /// properties.
+    fn message_type(&self) -> MessageType {
+        if self.message_group.is_some() {
+            MessageType::Fifo
+        } else if self.deliver_at.is_some() {
+            MessageType::Delay
+        } else if self.priority.is_some() {
+            MessageType::Priority
+        } else {
+            MessageType::Normal
         }
     }
 }
@@ -168,6 +195,20 @@ mod tests {
         assert_eq!(delivery.properties, message.properties);
         assert_eq!(delivery.queue_id, 3);
         assert!(delivery.born.is_some());
+    }
+
+    #[test]
+    fn the_type_follows_from_the_properties() {
+        let kind = |message: OutgoingMessage| {
+            message.to_wire("demo", 0).system_properties.unwrap().message_type()
+        };
+        let plain = || OutgoingMessage::new("x");
+        let at = Some(SystemTime::now());
+        assert_eq!(kind(plain()), MessageType::Normal);
+        let fifo = OutgoingMessage { message_group: Some("g".to_owned()), ..plain() };
+        assert_eq!(kind(fifo), MessageType::Fifo);
+        assert_eq!(kind(OutgoingMessage { deliver_at: at, ..plain() }), MessageType::Delay);
+        assert_eq!(kind(OutgoingMessage { priority: Some(0), ..plain() }), MessageType::Priority);
     }
 
     #[test]

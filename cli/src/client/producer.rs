@@ -21,6 +21,7 @@ use super::Route;
 use super::identity::Identity;
 use super::link::Link;
 use super::links::Links;
+use super::links::first_answer;
 use super::message::resource;
 use super::route::RouteWatch;
 
@@ -72,6 +73,8 @@ pub struct Sent {
     pub message_id: String,
     /// Its place in its queue, counted from 0. The protocol does not tell which queue.
     pub queue_offset: i64,
+    /// What takes a delayed message back; empty for others. See [`Producer::recall`].
+    pub recall_handle: String,
     /// The broker that took it in.
     pub broker_name: String,
     /// That broker's address.
@@ -213,6 +216,22 @@ impl Producer {
         }
     }
 
+    /// Takes a delayed message back before it is delivered, and returns its message id.
+    ///
+    /// # Errors
+    /// [`CallError`] of the server, whose text says whether the message was delivered already or is
+    /// not known; or when no broker of the route answers. Recalling again is safe.
+    pub async fn recall(&self, recall_handle: &str) -> Result<String, CallError> {
+        let route = self.route.current();
+        let links = route.brokers.iter().map(|broker| self.links.to(&broker.address));
+        let links: Vec<Link> = links.collect::<Result<_, _>>()?;
+        let recall = |link: Link| async move {
+            link.greet(&self.settings).await?;
+            link.recall(resource(&self.topic), recall_handle.to_owned()).await
+        };
+        first_answer(links, recall).await
+    }
+
     /// Takes leave of all brokers.
     pub async fn close(self) {
         self.links.leave(None).await;
@@ -260,6 +279,7 @@ fn sent(
     let sent = |entry: SendResultEntry| Sent {
         message_id: entry.message_id,
         queue_offset: entry.offset,
+        recall_handle: entry.recall_handle,
         broker_name: target.broker_name.clone(),
         address: target.link.address().to_owned(),
         failed_attempts: failed_attempts.clone(),

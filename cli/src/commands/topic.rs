@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap::Subcommand;
+use clap::ValueEnum;
 use raftmq::client::Admin;
 use raftmq_proto::names;
 use raftmq_proto::raftmq::CreateTopicRequest;
@@ -23,6 +24,7 @@ use crate::output::Table;
 const AFTER_HELP: &str = "\
 Examples:
   raftmq topic create orders --queues 16
+  raftmq topic create payments --type fifo     in order, by message group
   raftmq topic describe orders
   raftmq topic list --output json";
 
@@ -40,13 +42,16 @@ pub struct TopicArgs {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Create a topic for ordinary messages
+    /// Create a topic
     Create {
         /// Up to 127 letters, digits and % | - _
         name: String,
         /// Queues of the topic in the broker group, 1 to 1024
         #[arg(long, default_value_t = 8, value_name = "COUNT")]
         queues: u32,
+        /// What may be sent to it; mixed is all but priority
+        #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
+        kind: Kind,
     },
     /// List all topics
     List {
@@ -67,11 +72,45 @@ enum Verb {
     },
 }
 
+/// What may be sent to a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Ordinary messages
+    #[default]
+    Normal,
+    /// Messages of one message group are received in order
+    Fifo,
+    /// Messages that are received at a time, or after a while
+    Delay,
+    /// Messages that count once their producer's transaction is committed
+    Transaction,
+    /// Messages with a priority
+    Priority,
+    /// Normal, fifo, delay and transaction
+    Mixed,
+}
+
+impl Kind {
+    const MIXED: [MessageType; 4] =
+        [MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction];
+
+    fn message_types(self) -> &'static [MessageType] {
+        match self {
+            Kind::Normal => &[MessageType::Normal],
+            Kind::Fifo => &[MessageType::Fifo],
+            Kind::Delay => &[MessageType::Delay],
+            Kind::Transaction => &[MessageType::Transaction],
+            Kind::Priority => &[MessageType::Priority],
+            Kind::Mixed => &Self::MIXED,
+        }
+    }
+}
+
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues } => {
-            let created = create(&admin, name, queues).await?;
+        Verb::Create { name, queues, kind } => {
+            let created = create(&admin, name, queues, kind).await?;
             output.print(&TopicView::from(created), created_text)
         }
         Verb::List { read } => {
@@ -96,12 +135,12 @@ pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     }
 }
 
-async fn create(admin: &Admin, name: String, queues: u32) -> Result<Topic, Failure> {
+async fn create(admin: &Admin, name: String, queues: u32, kind: Kind) -> Result<Topic, Failure> {
     names::new_topic(&name).map_err(Failure::usage)?;
     let request = CreateTopicRequest {
         name,
         queue_count: queues,
-        message_type: MessageType::Normal.into(),
+        message_types: kind.message_types().iter().copied().map(i32::from).collect(),
         retention_ms: 0,
     };
     Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
@@ -111,7 +150,9 @@ async fn create(admin: &Admin, name: String, queues: u32) -> Result<Topic, Failu
 struct TopicView {
     name: String,
     queue_count: u32,
+    /// MIXED when there are several.
     message_type: String,
+    message_types: Vec<&'static str>,
     created: String,
 }
 
@@ -137,8 +178,13 @@ struct Deleted {
 
 impl From<Topic> for TopicView {
     fn from(topic: Topic) -> Self {
+        let message_types: Vec<_> = topic.message_types().map(|kind| kind.as_str_name()).collect();
         Self {
-            message_type: topic.message_type().as_str_name().to_owned(),
+            message_type: match &*message_types {
+                [one] => one.to_string(),
+                _ => "MIXED".to_owned(),
+            },
+            message_types,
             name: topic.name,
             queue_count: topic.queue_count,
             created: output::time_ms(topic.created_ms),
@@ -207,4 +253,22 @@ fn describe_text(description: &DescriptionView) -> String {
         "topic {}\n  type {}, created {}\n  consumer groups: {groups}\n\n{table}",
         topic.name, topic.message_type, topic.created,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(kind: Kind) -> TopicView {
+        let message_types = kind.message_types().iter().copied().map(i32::from).collect();
+        TopicView::from(Topic { message_types, ..Topic::default() })
+    }
+
+    #[test]
+    fn a_topic_of_several_types_is_mixed() {
+        assert_eq!(view(Kind::Fifo).message_type, "FIFO");
+        let mixed = view(Kind::Mixed);
+        assert_eq!(mixed.message_type, "MIXED");
+        assert_eq!(mixed.message_types, ["NORMAL", "FIFO", "DELAY", "TRANSACTION"]);
+    }
 }

@@ -104,6 +104,22 @@ pub struct BrokerKeys {
     #[arg(long, env = "RAFTMQ_RETENTION_INTERVAL_MS", value_name = "MS")]
     pub retention_interval_ms: Option<u64>,
 
+    /// When producers are asked about a transaction, unless its message says [default: 6000]
+    #[arg(long, env = "RAFTMQ_TRANSACTION_TIMEOUT_MS", value_name = "MS")]
+    pub transaction_timeout_ms: Option<u64>,
+
+    /// When producers that gave no answer are asked again [default: 30000]
+    #[arg(long, env = "RAFTMQ_TRANSACTION_CHECK_INTERVAL_MS", value_name = "MS")]
+    pub transaction_check_interval_ms: Option<u64>,
+
+    /// How often they are asked before the transaction is rolled back [default: 15]
+    #[arg(long, env = "RAFTMQ_TRANSACTION_CHECK_MAX", value_name = "COUNT")]
+    pub transaction_check_max: Option<u32>,
+
+    /// How far ahead a message may be delayed [default: 315360000000]
+    #[arg(long, env = "RAFTMQ_DELAY_MAX_MS", value_name = "MS")]
+    pub delay_max_ms: Option<u64>,
+
     /// How often a leader shows that it is alive [default: 150]
     #[arg(long, env = "RAFTMQ_HEARTBEAT_MS", value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
@@ -136,6 +152,8 @@ impl BrokerKeys {
             client_listen, client_advertise, peer_listen, admin_listen, http_listen, name_servers,
             tls, tls_certificate, tls_key,
             flush, segment_bytes, retention_ms, retention_bytes, retention_interval_ms,
+            transaction_timeout_ms, transaction_check_interval_ms, transaction_check_max,
+            delay_max_ms,
             heartbeat_ms, election_min_ms, election_max_ms,
         ))
     }
@@ -170,6 +188,15 @@ impl BrokerKeys {
             retention: ms(self.retention_ms, defaults.retention),
             retention_bytes: self.retention_bytes.unwrap_or(defaults.retention_bytes),
             retention_interval: ms(self.retention_interval_ms, defaults.retention_interval),
+            transaction_timeout: ms(self.transaction_timeout_ms, defaults.transaction_timeout),
+            transaction_check_interval: ms(
+                self.transaction_check_interval_ms,
+                defaults.transaction_check_interval,
+            ),
+            transaction_check_max: self
+                .transaction_check_max
+                .unwrap_or(defaults.transaction_check_max),
+            delay_max: ms(self.delay_max_ms, defaults.delay_max),
             timing: self.timing(defaults.timing),
         };
         check(&config)?;
@@ -222,6 +249,10 @@ pub fn to_file(config: &Config) -> Result<String, Failure> {
         retention_ms: ms(config.retention),
         retention_bytes: Some(config.retention_bytes),
         retention_interval_ms: ms(config.retention_interval),
+        transaction_timeout_ms: ms(config.transaction_timeout),
+        transaction_check_interval_ms: ms(config.transaction_check_interval),
+        transaction_check_max: Some(config.transaction_check_max),
+        delay_max_ms: ms(config.delay_max),
         heartbeat_ms: ms(config.timing.heartbeat),
         election_min_ms: ms(config.timing.election_min),
         election_max_ms: ms(config.timing.election_max),
@@ -312,6 +343,15 @@ fn check(config: &Config) -> Result<(), Failure> {
     }
     for address in &config.name_servers {
         host("name_servers", address)?;
+    }
+    for (key, value) in [
+        ("transaction_timeout_ms", config.transaction_timeout),
+        ("transaction_check_interval_ms", config.transaction_check_interval),
+        ("delay_max_ms", config.delay_max),
+    ] {
+        if value.is_zero() {
+            return Err(Failure::usage(format!("{key} is 0, it must be 1 or more")));
+        }
     }
     let Timing { heartbeat, election_min, election_max } = config.timing;
     if !(Duration::ZERO < heartbeat && heartbeat < election_min && election_min < election_max) {
@@ -431,6 +471,16 @@ mod tests {
             let error = config(&[&format!("--members={members}")]).unwrap_err();
             assert!(error.contains(problem), "{members}: {error}");
         }
+    }
+
+    #[test]
+    fn transactions_and_delays_have_limits() {
+        let config_of = |flags: &[&str]| config(flags).unwrap();
+        let set = config_of(&["--transaction-check-max=0", "--delay-max-ms=1000"]);
+        assert_eq!(set.transaction_check_max, 0);
+        assert_eq!(set.delay_max, Duration::from_secs(1));
+        let error = config(&["--transaction-check-interval-ms=0"]).unwrap_err();
+        assert!(error.contains("transaction_check_interval_ms is 0"), "{error}");
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Step<'_> {
                 visible_at_ms: command.visible_at_ms,
                 nonce: self.nonce(),
                 renew_client_id: command.renew_client_id.clone(),
+                changed_from: 0,
                 ..record.clone()
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
@@ -128,6 +129,7 @@ impl Step<'_> {
                 renew_client_id: command.renew_client_id.clone(),
                 group_hash: record.group_hash,
                 attempt_hash: command.attempt_hash,
+                changed_from: 0,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
@@ -187,6 +189,7 @@ impl Step<'_> {
                 renew_client_id: command.renew_client_id.clone(),
                 group_hash,
                 attempt_hash: command.attempt_hash,
+                changed_from: 0,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
@@ -202,6 +205,9 @@ impl Step<'_> {
         offset: u64,
         group_hash: u64,
     ) -> bool {
+        if planted(Bug::FifoGroupIgnored) || planted(Bug::FifoOrderLostOnFailover) {
+            return true;
+        }
         let Some(consumption) = state.consumptions.get(&ids) else { return true };
         let Some(progress) = consumption.queues.get(queue_id as usize) else { return true };
         progress.before_in_group(group_hash, offset).all(|before| {

@@ -38,6 +38,12 @@ impl Step<'_> {
         command: &wire::ChangeInvisible,
     ) -> Outcome {
         let receipt = command.receipt.unwrap_or_default();
+        if let Some(record) = state.inflight(&receipt)
+            && record.changed_from != 0
+            && record.changed_from == receipt.nonce
+        {
+            return Ok(CommandReply::Changed { nonce: record.nonce });
+        }
         if !self.is_current(state, &receipt)? {
             return Err(Rejection::ReceiptExpired);
         }
@@ -52,6 +58,7 @@ impl Step<'_> {
             renew_client_id: String::new(),
             // Its answer arrived.
             attempt_hash: 0,
+            changed_from: receipt.nonce,
             ..record
         };
         let ids = (receipt.group_id, receipt.topic_id);

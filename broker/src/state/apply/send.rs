@@ -61,16 +61,11 @@ impl Step<'_> {
                 let id = &message.message_id;
                 waiting(queue_id, Some(self.delay(state, topic_id, queue_id, due_ms, unit, id)))
             }
-            Release::AtOnce | Release::At(_) => {
-                let place = self.place(state, topic_id, queue_id, unit);
-                let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
-                Sent { queue_id, offset, repeated: false, timer: None }
-            }
             // Its id is forgotten, the transaction is not: the first half message stays.
             Release::OnCommit(_) if self.is_pending(topic_id, &message.message_id) => {
                 return Ok(Sent { repeated: true, ..waiting(queue_id, None) });
             }
-            Release::OnCommit(check_ms) => {
+            Release::OnCommit(check_ms) if !planted(Bug::HalfMessageVisible) => {
                 self.begin_transaction(
                     state,
                     topic_id,
@@ -80,6 +75,11 @@ impl Step<'_> {
                     &message.message_id,
                 );
                 waiting(queue_id, None)
+            }
+            Release::AtOnce | Release::At(_) | Release::OnCommit(_) => {
+                let place = self.place(state, topic_id, queue_id, unit);
+                let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
+                Sent { queue_id, offset, repeated: false, timer: None }
             }
         };
         self.remember(topic_id, &message.message_id, &sent);

@@ -5,6 +5,8 @@
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 
 use super::CommandReply;
 use super::Fired;
@@ -19,6 +21,7 @@ use super::table;
 use crate::command::Carry;
 use crate::state;
 use crate::state::DEDUP_WINDOW_MS;
+use crate::timers::EARLY_MS;
 
 impl Step<'_> {
     /// Keeps a message until its time.
@@ -66,7 +69,8 @@ impl Step<'_> {
     }
 
     pub(super) fn fire(&mut self, state: &mut State, command: &wire::Fire) -> CommandReply {
-        let until_ms = command.until_ms.min(self.time_ms);
+        let early_ms = if planted(Bug::TimerFiresEarly) { EARLY_MS } else { 0 };
+        let until_ms = command.until_ms.min(self.time_ms + early_ms);
         let count = command.count as usize;
         let timers = self.first_timers(until_ms, count + 1);
         let due = timers.iter().take(count).take_while(|timer| timer.due_ms <= until_ms).count();
@@ -120,6 +124,9 @@ impl Step<'_> {
         let recalled = keys::recalled_key(&timer);
         let record = self.timer(&timer).filter(|it| !it.check && it.topic_id == command.topic_id);
         if let Some(record) = record {
+            if planted(Bug::RecallIgnored) {
+                return Ok(CommandReply::Recalled { message_id: record.message_id });
+            }
             self.remove_timer(&timer, &Unit::decode(&record.unit));
             self.set(recalled, record.message_id.to_vec());
             return Ok(CommandReply::Recalled { message_id: record.message_id });

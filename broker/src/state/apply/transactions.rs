@@ -5,7 +5,10 @@
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::raftmq::ended_record::How;
 use raftmq_proto::v2::TransactionResolution;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 
 use super::Check;
 use super::CommandReply;
@@ -97,17 +100,23 @@ impl Step<'_> {
             let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
             let sent = Sent { queue_id, offset, repeated: false, timer: None };
             self.remember(topic_id, transaction_id, &sent);
-            ended.set_how(wire::ended_record::How::Committed);
+            ended.set_how(How::Committed);
             (ended.queue_id, ended.offset) = (queue_id, offset);
         } else {
-            ended.set_how(wire::ended_record::How::RolledBack);
+            ended.set_how(How::RolledBack);
         }
         self.end(topic_id, transaction_id, &ended);
         Ok(CommandReply::Ended(ended))
     }
 
     fn end(&mut self, topic_id: u32, transaction_id: &[u8], ended: &wire::EndedRecord) {
-        self.unset(keys::half_key(topic_id, transaction_id));
+        let kept = match ended.how() {
+            How::Committed => planted(Bug::TransactionEndsTwice),
+            _ => planted(Bug::CommitAfterRollback),
+        };
+        if !kept {
+            self.unset(keys::half_key(topic_id, transaction_id));
+        }
         self.set(keys::ended_key(self.time_ms, topic_id, transaction_id), ended.encode_to_vec());
     }
 
@@ -137,7 +146,7 @@ impl Step<'_> {
         let Some(half) = self.half(topic_id, transaction_id) else { return };
         if half.checks >= command.check_max {
             let mut ended = wire::EndedRecord { ended_ms: self.time_ms, ..Default::default() };
-            ended.set_how(wire::ended_record::How::GivenUp);
+            ended.set_how(How::GivenUp);
             self.end(topic_id, transaction_id, &ended);
             fired.given_up.push(topic_id);
             return;

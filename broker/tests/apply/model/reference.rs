@@ -56,6 +56,8 @@ pub struct Out {
     pub owner: String,
     pub group: u64,
     pub attempt_hash: u64,
+    /// The delivery it was until its invisible duration was changed.
+    pub changed_from: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -382,6 +384,7 @@ impl Model {
                     visible_at_ms: command.visible_at_ms,
                     delivery,
                     owner: command.renew_client_id.clone(),
+                    changed_from: 0,
                     ..out
                 };
                 granted.push((part.queue_id, offset, attempt, delivery));
@@ -474,11 +477,18 @@ impl Model {
     }
 
     fn change(&mut self, receipt: &wire::Receipt, at: u64) -> Result<Answer, &'static str> {
+        if let Some(out) = self.out(receipt)
+            && out.changed_from != 0
+            && out.changed_from == receipt.nonce
+        {
+            return Ok(Answer::Changed(out.delivery));
+        }
         if !self.is_current(receipt)? {
             return Err("receipt");
         }
         let delivery = self.command;
         let out = self.out(receipt).unwrap();
+        out.changed_from = receipt.nonce;
         out.visible_at_ms = at;
         out.delivery = delivery;
         out.owner = String::new();

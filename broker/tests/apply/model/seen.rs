@@ -236,14 +236,16 @@ fn consumption_of_replica(
     view: ConsumptionView,
     deliveries: &HashMap<u64, u64>,
 ) -> SeenConsumption {
+    let delivery = |nonce: u64| if nonce == 0 { 0 } else { deliveries[&nonce] };
     let out = |record: wire::InflightRecord| Out {
         attempt: record.attempt,
         visible_at_ms: record.visible_at_ms,
-        delivery: if record.nonce == 0 { 0 } else { deliveries[&record.nonce] },
+        delivery: delivery(record.nonce),
         first_delivery_ms: record.first_delivery_ms,
         owner: record.renew_client_id,
         group: record.group_hash,
         attempt_hash: record.attempt_hash,
+        changed_from: delivery(record.changed_from),
     };
     let queues = view.queues.into_iter().map(|it| {
         let inflight = it.inflight.into_iter().map(|(offset, record)| (offset, out(record)));

@@ -195,7 +195,7 @@ fn of_an_operator(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
             let request = wire::CreateTopicRequest {
                 name: name(random),
                 queue_count: random.random(),
-                message_type: random.random(),
+                message_types: vec![random.random()],
                 retention_ms: number(random),
             };
             ("/raftmq.v1.Admin/CreateTopic", request.encode_to_vec())
@@ -213,6 +213,13 @@ fn of_an_operator(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 name: name(random),
                 max_attempts: random.random(),
                 fifo: random.random(),
+                backoff: Some(wire::Backoff {
+                    delays_ms: vec![number(random); random.random_range(0..3)],
+                    initial_ms: number(random),
+                    max_ms: number(random),
+                    multiplier: random.random(),
+                }),
+                ..Default::default()
             };
             ("/raftmq.v1.Admin/CreateGroup", request.encode_to_vec())
         }

@@ -5,9 +5,9 @@ use raftmq_proto::raftmq::PeekMessagesRequest;
 use raftmq_proto::v2::Message;
 use serde::Serialize;
 
-use super::BodyView;
 use crate::commands::AdminArgs;
 use crate::commands::ReadArgs;
+use crate::commands::body::BodyView;
 use crate::exit::Failure;
 use crate::output::OutputArgs;
 

@@ -13,8 +13,8 @@ use raftmq::client::ReceiveOptions;
 use raftmq::client::Received;
 use serde::Serialize;
 
-use super::BodyView;
 use crate::commands::EndpointArgs;
+use crate::commands::body::BodyView;
 use crate::exit::Exit;
 use crate::exit::Failure;
 use crate::output;
@@ -57,6 +57,10 @@ pub struct ReceiveArgs {
     #[arg(long, default_value = "*", value_name = "TAGS")]
     filter: String,
 
+    /// Only messages for which this is true, such as 'region = "eu" AND size > 3'
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "filter")]
+    sql: Option<String>,
+
     #[command(flatten)]
     endpoint: EndpointArgs,
 }
@@ -64,6 +68,7 @@ pub struct ReceiveArgs {
 pub async fn run(args: ReceiveArgs, output: OutputArgs) -> Result<(), Failure> {
     let options = ConsumerOptions {
         filter: args.filter.clone(),
+        sql: args.sql.clone(),
         ..ConsumerOptions::new(args.endpoint.endpoints(), &args.topic, &args.group)
     };
     let consumer = Consumer::start(options).await?;

@@ -1,6 +1,8 @@
 //! `raftmq message send`.
 
 use std::io::Read;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use clap::Args;
@@ -36,6 +38,22 @@ pub struct SendArgs {
     #[arg(long = "property", value_name = "KEY=VALUE", value_parser = quantity::property)]
     properties: Vec<(String, String)>,
 
+    /// Received in order after the earlier messages of this group; for topics of type fifo
+    #[arg(long, value_name = "GROUP")]
+    message_group: Option<String>,
+
+    /// Received after this time at the earliest; for topics of type delay
+    #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
+    delay: Option<Duration>,
+
+    /// Received at this time at the earliest, like 2026-01-31T10:00:00Z; for topics of type delay
+    #[arg(long, value_parser = quantity::time, value_name = "TIME", conflicts_with = "delay")]
+    at: Option<SystemTime>,
+
+    /// Higher ones are received first; for topics of type priority
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=i32::MAX as i64))]
+    priority: Option<u32>,
+
     /// Send the same body this many times, each as a message of its own
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -53,6 +71,9 @@ pub async fn run(args: SendArgs, output: OutputArgs) -> Result<(), Failure> {
             tag: args.tag.clone(),
             keys: args.keys.clone(),
             properties: args.properties.iter().cloned().collect(),
+            message_group: args.message_group.clone(),
+            deliver_at: args.delay.map(|delay| SystemTime::now() + delay).or(args.at),
+            priority: args.priority,
             ..OutgoingMessage::new(body.clone())
         };
         let sent = producer.send(&message).await?;
@@ -81,6 +102,9 @@ fn read_body(body: String) -> Result<Bytes, Failure> {
 struct SentView {
     message_id: String,
     queue_offset: i64,
+    /// Of a delayed message.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    recall_handle: String,
     broker_name: String,
     address: String,
     attempts: usize,
@@ -105,6 +129,7 @@ impl From<Sent> for SentView {
         Self {
             message_id: sent.message_id,
             queue_offset: sent.queue_offset,
+            recall_handle: sent.recall_handle,
             broker_name: sent.broker_name,
             address: sent.address,
             attempts: sent.failed_attempts.len() + 1,
@@ -115,10 +140,14 @@ impl From<Sent> for SentView {
 }
 
 fn text(sent: &SentView) -> String {
+    // A delayed message has no place in a queue yet.
+    let place = match sent.recall_handle.as_str() {
+        "" => format!("offset {}", sent.queue_offset),
+        handle => format!("recall handle {handle}"),
+    };
     let mut text = format!(
-        "{}  offset {}  by {} at {}  attempt {}  {}\n",
+        "{}  {place}  by {} at {}  attempt {}  {}\n",
         sent.message_id,
-        sent.queue_offset,
         sent.broker_name,
         sent.address,
         sent.attempts,
@@ -137,5 +166,5 @@ fn text(sent: &SentView) -> String {
 }
 
 fn latency(us: u128) -> String {
-    output::duration(std::time::Duration::from_micros(us as u64))
+    output::duration(Duration::from_micros(us as u64))
 }

@@ -1,0 +1,152 @@
+//! Topics.
+
+use raftmq_proto::names;
+use raftmq_proto::raftmq as wire;
+use raftmq_proto::v2::MessageType;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
+use tonic::Status;
+
+use super::change;
+use super::limit;
+use super::no_topic;
+use crate::command::Command;
+use crate::node::Node;
+use crate::state::CommandReply;
+
+const QUEUES_DEFAULT: u32 = 8;
+const QUEUES_MAX: u32 = 1024;
+
+pub(super) async fn create(
+    node: &Node,
+    request: wire::CreateTopicRequest,
+) -> Result<wire::Topic, Status> {
+    names::new_topic(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if request.retention_ms != 0 {
+        return Err(Status::unimplemented(
+            "a retention of its own for each topic is not implemented yet",
+        ));
+    }
+    let command = Command::CreateTopic(wire::CreateTopic {
+        queue_count: limit("queue_count", request.queue_count, QUEUES_DEFAULT, QUEUES_MAX)?,
+        message_types: message_types(&request.message_types)?,
+        name: request.name,
+        retention_ms: request.retention_ms,
+    });
+    if let (true, Command::CreateTopic(topic)) = (planted(Bug::TopicCreateNotReplicated), &command)
+    {
+        drop(node.proposer.place().await.map(|place| place.submit(&command)));
+        let (name, queue_count) = (topic.name.clone(), topic.queue_count);
+        return Ok(wire::Topic { name, queue_count, ..Default::default() });
+    }
+    match change(node, &command).await? {
+        CommandReply::Topic(topic) => Ok(to_wire(&topic)),
+        other => panic!("creating a topic was answered with {other:?}"),
+    }
+}
+
+/// What may be sent to a topic, each once and in order; the state holds nothing that clients do not
+/// know.
+fn message_types(asked: &[i32]) -> Result<Vec<i32>, Status> {
+    let mut types = Vec::with_capacity(asked.len());
+    for number in asked {
+        match MessageType::try_from(*number) {
+            Ok(MessageType::Unspecified) | Err(_) => {
+                let text = format!("{number} is not the number of a message type");
+                return Err(Status::invalid_argument(text));
+            }
+            Ok(MessageType::Lite) => {
+                let text = "topics for LITE messages are not implemented yet";
+                return Err(Status::unimplemented(text));
+            }
+            Ok(kind) => types.push(kind),
+        }
+    }
+    if types.is_empty() {
+        types.push(MessageType::Normal);
+    }
+    types.sort_unstable();
+    types.dedup();
+    if let ([_, _, ..], true) = (&*types, types.contains(&MessageType::Priority)) {
+        let text = "a topic takes PRIORITY messages alone, or a mix of NORMAL, FIFO, DELAY and \
+                    TRANSACTION";
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(types.into_iter().map(i32::from).collect())
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    request: wire::DeleteTopicRequest,
+) -> Result<wire::DeleteTopicResponse, Status> {
+    change(node, &Command::DeleteTopic(wire::DeleteTopic { name: request.name })).await?;
+    Ok(wire::DeleteTopicResponse {})
+}
+
+pub(super) fn list(node: &Node) -> wire::ListTopicsResponse {
+    let state = node.state.read();
+    let mut topics: Vec<_> = state.topics.values().map(|topic| to_wire(&topic.record)).collect();
+    topics.sort_by(|one, other| one.name.cmp(&other.name));
+    wire::ListTopicsResponse { topics }
+}
+
+pub(super) fn describe(node: &Node, name: &str) -> Result<wire::DescribeTopicResponse, Status> {
+    let state = node.state.read();
+    let topic = state.topic(name).ok_or_else(|| no_topic(name))?;
+    let queues = topic.queues.iter().zip(0..).map(|(queue, queue_id)| wire::QueueRange {
+        queue_id,
+        min_offset: queue.min,
+        max_offset: queue.max,
+    });
+    let groups = state
+        .consumptions
+        .keys()
+        .filter(|ids| ids.1 == topic.record.id)
+        .filter_map(|ids| Some(state.groups.get(&ids.0)?.name.clone()));
+    Ok(wire::DescribeTopicResponse {
+        topic: Some(to_wire(&topic.record)),
+        queues: queues.collect(),
+        groups: groups.collect(),
+    })
+}
+
+fn to_wire(topic: &wire::TopicRecord) -> wire::Topic {
+    wire::Topic {
+        name: topic.name.clone(),
+        queue_count: topic.queue_count,
+        message_types: topic.message_types.clone(),
+        created_ms: topic.created_ms,
+        retention_ms: topic.retention_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use MessageType::*;
+
+    use super::*;
+
+    fn checked(asked: &[MessageType]) -> Result<Vec<i32>, tonic::Code> {
+        let asked: Vec<i32> = asked.iter().copied().map(i32::from).collect();
+        message_types(&asked).map_err(|status| status.code())
+    }
+
+    fn numbers(types: &[MessageType]) -> Result<Vec<i32>, tonic::Code> {
+        Ok(types.iter().copied().map(i32::from).collect())
+    }
+
+    #[test]
+    fn no_type_is_the_ordinary_one_and_several_are_in_order() {
+        assert_eq!(checked(&[]), numbers(&[Normal]));
+        assert_eq!(checked(&[Delay, Normal, Delay]), numbers(&[Normal, Delay]));
+        assert_eq!(checked(&[Priority, Priority]), numbers(&[Priority]));
+    }
+
+    #[test]
+    fn what_can_not_be_mixed_is_refused() {
+        assert_eq!(checked(&[Normal, Priority]), Err(tonic::Code::InvalidArgument));
+        assert_eq!(checked(&[Unspecified]), Err(tonic::Code::InvalidArgument));
+        assert_eq!(checked(&[Normal, Lite]), Err(tonic::Code::Unimplemented));
+        assert!(message_types(&[77]).is_err());
+    }
+}
