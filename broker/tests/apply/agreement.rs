@@ -184,11 +184,11 @@ proptest! {
 fn a_message_id_is_forgotten_after_the_window() {
     let mut replica = Replica::new();
     replica.apply(0, &[simple::topic("t", 1)]);
-    let mut send = |time_ms: u64| {
-        match &replica.apply(time_ms, &[simple::send(vec![simple::message("same")])])[0] {
-            CommandReply::Sent(sent) => sent[0].offset,
-            other => panic!("{other:?}"),
-        }
+    let mut send = |time_ms: u64| match &replica
+        .apply(time_ms, &[simple::send(vec![simple::message("same")])])[0]
+    {
+        CommandReply::Sent(sent) => sent[0].offset,
+        other => panic!("{other:?}"),
     };
     let window = raftmq_broker::state::DEDUP_WINDOW_MS;
     // Over the border between two hours, where the ids lie in two buckets.

@@ -103,10 +103,7 @@ fn no_offset_is_used_again_after_the_last_message_was_taken_out() {
         assert_eq!(setup::send(&mut replica, 12, &["c"])[0].offset, 3);
         let granted = setup::check_out(&mut replica, 13, commands::fresh(2, 4, &[3]));
         setup::one(&mut replica, 14, commands::dead_letter(&granted[0], true));
-        assert_eq!(
-            setup::readable(&replica, DEAD),
-            [(0, "a".to_owned()), (2, "c".to_owned())]
-        );
+        assert_eq!(setup::readable(&replica, DEAD), [(0, "a".to_owned()), (2, "c".to_owned())]);
     }
 }
 

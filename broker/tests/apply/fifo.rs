@@ -177,7 +177,10 @@ fn the_same_attempt_reads_its_run_again_and_it_counts_once() {
     let again = check_out_as(&mut replica, 12, 7, reread(&[0, 1]));
     assert_eq!(setup::offsets(&again), [0, 1]);
     assert!(again.iter().all(|granted| granted.attempt == 1));
-    assert_ne!(again[0].nonce, first[0].nonce, "the first answer got lost, and its receipts with it");
+    assert_ne!(
+        again[0].nonce, first[0].nonce,
+        "the first answer got lost, and its receipts with it"
+    );
     // Whoever says something about a delivery got the answer.
     setup::one(&mut replica, 13, commands::ack(&again[0]));
     let rest = check_out_as(&mut replica, 14, 7, reread(&[0, 1]));

@@ -39,13 +39,8 @@ fn what_was_out_is_forgotten_and_comes_as_if_for_the_first_time() {
         assert!(progress.inflight.is_empty() && setup::ready(&replica).is_empty());
     }
     // Old receipts change nothing.
-    let receipt = wire::Receipt {
-        group_id: 1,
-        topic_id: 1,
-        queue_id: 0,
-        offset: 0,
-        nonce: before.nonce,
-    };
+    let receipt =
+        wire::Receipt { group_id: 1, topic_id: 1, queue_id: 0, offset: 0, nonce: before.nonce };
     let change = wire::ChangeInvisible { receipt: Some(receipt), visible_at_ms: 5_000 };
     let reply = setup::one(&mut replica, 5, Command::ChangeInvisible(change));
     assert_eq!(reply, CommandReply::Rejected(Rejection::ReceiptExpired));
@@ -76,7 +71,8 @@ fn message_groups_are_free_after_a_reset() {
 fn nothing_can_be_read_again_after_a_reset() {
     let mut replica = replica(commands::fifo_group("g", 3));
     setup::one(&mut replica, 4, commands::reset(4));
-    let reread = wire::QueueCheckout { reread: vec![0, 1], again: vec![0, 1, 2, 3], ..Default::default() };
+    let reread =
+        wire::QueueCheckout { reread: vec![0, 1], again: vec![0, 1, 2, 3], ..Default::default() };
     let checkout = commands::checkout(9_000, vec![reread]);
     let checkout = Command::Checkout(wire::Checkout { attempt_hash: 9, ..checkout });
     assert!(setup::granted(setup::one(&mut replica, 5_000, checkout)).is_empty());

@@ -31,10 +31,8 @@ pub fn send(replica: &mut Replica, time_ms: u64, ids: &[&str]) -> Vec<Sent> {
 
 /// Messages whose ids begin with the name of their message group, one letter.
 pub fn send_fifo(replica: &mut Replica, time_ms: u64, ids: &[&str]) {
-    let messages = ids.iter().map(|id| NewMessage {
-        group_hash: group_of(id),
-        ..commands::message(id)
-    });
+    let messages =
+        ids.iter().map(|id| NewMessage { group_hash: group_of(id), ..commands::message(id) });
     one(replica, time_ms, commands::send(messages.collect()));
 }
 
@@ -64,11 +62,7 @@ pub fn fired(reply: CommandReply) -> Fired {
 }
 
 /// Checks out parts of queue 0 for a second.
-pub fn check_out(
-    replica: &mut Replica,
-    time_ms: u64,
-    part: wire::QueueCheckout,
-) -> Vec<Granted> {
+pub fn check_out(replica: &mut Replica, time_ms: u64, part: wire::QueueCheckout) -> Vec<Granted> {
     let checkout = Command::Checkout(commands::checkout(time_ms + 1000, vec![part]));
     granted(one(replica, time_ms, checkout))
 }

@@ -99,7 +99,8 @@ fn two_fires_in_one_entry_deliver_each_message_once() {
     for id in ["a", "b", "c"] {
         delay(&mut replica, 10, id, 100);
     }
-    let replies = replica.apply(200, &[fire_up_to(200, 2), fire_up_to(200, 2), commands::fire(200)]);
+    let replies =
+        replica.apply(200, &[fire_up_to(200, 2), fire_up_to(200, 2), commands::fire(200)]);
     let delivered: Vec<u64> =
         replies.into_iter().map(|reply| setup::fired(reply).delivered).collect();
     assert_eq!(delivered, [2, 1, 0]);
@@ -113,7 +114,11 @@ fn a_recall_says_what_became_of_the_message() {
         (delay(&mut replica, 10, "a", 1_000), delay(&mut replica, 10, "b", 100));
     setup::one(&mut replica, 100, commands::fire(100));
     assert_eq!(setup::one(&mut replica, 200, commands::recall(&pending)), recalled("a"));
-    assert_eq!(setup::one(&mut replica, 201, commands::recall(&pending)), recalled("a"), "repeated");
+    assert_eq!(
+        setup::one(&mut replica, 201, commands::recall(&pending)),
+        recalled("a"),
+        "repeated"
+    );
     replica.reload();
     assert_eq!(setup::one(&mut replica, 202, commands::recall(&pending)), recalled("a"));
     let late = setup::one(&mut replica, 203, commands::recall(&delivered));

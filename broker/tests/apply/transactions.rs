@@ -108,8 +108,7 @@ fn half_and_decisions_in_one_entry() {
             commands::end("z", Commit),
         ],
     );
-    let hows: Vec<How> =
-        [1, 2, 4, 5].iter().map(|at: &usize| how(replies[*at].clone())).collect();
+    let hows: Vec<How> = [1, 2, 4, 5].iter().map(|at: &usize| how(replies[*at].clone())).collect();
     assert_eq!(hows, [How::Committed, How::Committed, How::RolledBack, How::RolledBack]);
     assert_eq!(setup::readable(&replica, 1), [(0, "y".to_owned())]);
     assert_eq!(pending(&replica), 1, "x");

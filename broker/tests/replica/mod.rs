@@ -22,7 +22,6 @@ use raftmq_raft_store::state::StateStore;
 
 /// One replica: tables in a directory and what is in memory.
 pub struct Replica {
-    _directory: tempfile::TempDir,
     pub store: StateStore,
     pub state: Arc<RwLock<State>>,
     applier: Applier,
@@ -31,6 +30,8 @@ pub struct Replica {
     pub term: u64,
     /// What a log would hold: bodies of entries by log index.
     bodies: HashMap<u64, Bytes>,
+    /// Last: tables that close when their directory is gone try for a second.
+    _directory: tempfile::TempDir,
 }
 
 impl Replica {
@@ -41,13 +42,13 @@ impl Replica {
         let mut applier = Applier::new(state.clone());
         applier.load(&store);
         Self {
-            _directory: directory,
             store,
             state,
             applier,
             applied: Applied::default(),
             term: 1,
             bodies: HashMap::new(),
+            _directory: directory,
         }
     }
 

@@ -321,13 +321,7 @@ impl Step<'_> {
 
     /// The first index entry in `from..to` (`to` exclusive) that was there before this entry and still
     /// is.
-    fn first_unit(
-        &self,
-        topic_id: u32,
-        queue_id: u32,
-        from: u64,
-        to: u64,
-    ) -> Option<(u64, Unit)> {
+    fn first_unit(&self, topic_id: u32, queue_id: u32, from: u64, to: u64) -> Option<(u64, Unit)> {
         let mut first = None;
         state::units(self.store, topic_id, queue_id, from, to, |offset, unit| {
             let key = keys::offset_key(table::UNIT, &[topic_id, queue_id], offset);

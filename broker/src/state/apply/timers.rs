@@ -133,8 +133,7 @@ impl Step<'_> {
         }
         let hours = |ms: u64| ms / keys::BUCKET_MS;
         // As a trim forgets them, whether there was one or not.
-        let remembered =
-            hours(timer.due_ms) >= hours(self.time_ms.saturating_sub(DEDUP_WINDOW_MS));
+        let remembered = hours(timer.due_ms) >= hours(self.time_ms.saturating_sub(DEDUP_WINDOW_MS));
         if remembered && let Some(message_id) = self.get(&recalled) {
             return Ok(CommandReply::Recalled { message_id: message_id.into() });
         }

@@ -50,7 +50,7 @@ const WEIGHTS: [(u64, Chooser); 20] = [
     (1, delete),
 ];
 
-pub fn command(start: &Model, now: &Model, dice: &mut Dice) -> Command {
+fn command(start: &Model, now: &Model, dice: &mut Dice) -> Command {
     let total: u64 = WEIGHTS.iter().map(|(weight, _)| weight).sum();
     loop {
         let mut at = dice.below(total);
@@ -63,6 +63,41 @@ pub fn command(start: &Model, now: &Model, dice: &mut Dice) -> Command {
             return command;
         }
     }
+}
+
+/// The time of the next entry.
+pub fn time_ms(model: &Model, last_ms: u64, dice: &mut Dice) -> u64 {
+    match dice.below(100) {
+        0 => last_ms + 660_000,
+        1 => last_ms + 7_000_000,
+        2 => last_ms + 90_000_000,
+        // A leader with another clock.
+        3..6 => last_ms - dice.below(1000),
+        _ => last_ms.max(model.time_ms) + dice.below(20),
+    }
+}
+
+/// What every sequence begins with.
+pub fn first() -> [Command; 4] {
+    [
+        commands::topic("topic-0", 2),
+        commands::topic("topic-1", 1),
+        commands::fifo_group("group-0", 3),
+        commands::group("group-1", 3),
+    ]
+}
+
+/// One command for each of `choices`, all chosen from the same state.
+pub fn batch(start: &Model, time_ms: u64, choices: &[u64]) -> Vec<Command> {
+    let mut now = start.clone();
+    now.begin(time_ms);
+    let mut batch = Vec::new();
+    for seed in choices {
+        let command = command(start, &now, &mut Dice(*seed));
+        now.apply(&command);
+        batch.push(command);
+    }
+    batch
 }
 
 fn topic_id(model: &Model, dice: &mut Dice) -> Option<u32> {
@@ -221,7 +256,9 @@ fn receipt(start: &Model, dice: &mut Dice) -> Option<wire::Receipt> {
         for (queue_id, progress) in (0..).zip(&consumption.queues) {
             let out = progress.out.iter().filter(|(_, out)| out.attempt > 0);
             present.extend(
-                out.map(|(offset, out)| receipt_of((ids.0, ids.1, queue_id, *offset, out.delivery))),
+                out.map(|(offset, out)| {
+                    receipt_of((ids.0, ids.1, queue_id, *offset, out.delivery))
+                }),
             );
         }
     }

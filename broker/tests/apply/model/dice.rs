@@ -22,7 +22,11 @@ impl Dice {
     }
 
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize].clone()) }
+        if from.is_empty() {
+            None
+        } else {
+            Some(from[self.below(from.len() as u64) as usize].clone())
+        }
     }
 
     /// About this share of `from`.

@@ -5,6 +5,7 @@
 //! indexes, nonces, timers) the model has its own, and a [`trial::Run`] translates.
 
 mod choose;
+mod coverage;
 mod dice;
 mod reference;
 mod seen;
@@ -14,14 +15,16 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use trial::Trial;
 
-/// Few cases and long ones: each opens five databases.
+/// Few cases and long ones: each opens five databases. PROPTEST_CASES asks for more.
 fn config() -> ProptestConfig {
     let regressions = FileFailurePersistence::WithSource("regressions");
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 30 };
     ProptestConfig {
-        cases: 6,
-        max_shrink_iters: 200,
+        cases,
+        max_shrink_iters: 2_000,
         failure_persistence: Some(Box::new(regressions)),
-        ..ProptestConfig::default()
+        ..default
     }
 }
 

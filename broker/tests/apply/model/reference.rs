@@ -158,6 +158,11 @@ pub fn is_its_turn(
 }
 
 impl Model {
+    /// How many records were written.
+    pub fn records_written(&self) -> u64 {
+        self.record_count
+    }
+
     /// An entry begins.
     pub fn begin(&mut self, time_ms: u64) {
         self.batch += 1;
@@ -453,7 +458,8 @@ impl Model {
     }
 
     fn remove_out(&mut self, receipt: &wire::Receipt) {
-        if let Some(consumption) = self.consumptions.get_mut(&(receipt.group_id, receipt.topic_id)) {
+        if let Some(consumption) = self.consumptions.get_mut(&(receipt.group_id, receipt.topic_id))
+        {
             consumption.queues[receipt.queue_id as usize].out.remove(&receipt.offset);
         }
     }

@@ -225,7 +225,10 @@ pub fn of_replica(replica: &Replica, deliveries: &HashMap<u64, u64>) -> Seen {
     };
     for (_, _, half, _) in view.halves() {
         let timer = half.timer.unwrap();
-        assert!(view.timers().iter().any(|it| it.0 == timer && it.1.check), "nobody asks: {half:?}");
+        assert!(
+            view.timers().iter().any(|it| it.0 == timer && it.1.check),
+            "nobody asks: {half:?}"
+        );
     }
     let first_due_ms = seen.timers.first().map_or(u64::MAX, |timer| timer.due_ms);
     assert!(next_due_ms <= first_due_ms, "fires too late: {next_due_ms} > {first_due_ms}");

@@ -19,7 +19,6 @@ use super::reference::text;
 use super::seen;
 use super::seen::Seen;
 use crate::replica::Replica;
-use crate::replica::commands;
 
 /// Far from the beginning of the hours in which the state remembers.
 const START_MS: u64 = 1_000_000_000_000;
@@ -57,44 +56,22 @@ impl Trial {
             restarting: Replica::new(),
             entries: Vec::new(),
         };
-        let setup = [
-            commands::topic("topic-0", 2),
-            commands::topic("topic-1", 1),
-            commands::fifo_group("group-0", 3),
-            commands::group("group-1", 3),
-        ];
-        trial.step(&setup, &mut Dice(1));
+        trial.step(&choose::first(), &mut Dice(1));
         trial
     }
 
     /// What arrives together, some time after the last batch.
     pub fn batch(&mut self, seed: u64, choices: &[u64]) {
         let mut dice = Dice(seed);
-        self.time_ms = match dice.below(100) {
-            0 => self.time_ms + 660_000,
-            1 => self.time_ms + 7_000_000,
-            2 => self.time_ms + 90_000_000,
-            // A leader with another clock.
-            3..6 => self.time_ms - dice.below(1000),
-            _ => self.time_ms.max(self.model.time_ms) + dice.below(20),
-        };
-        let start = self.model.clone();
-        let mut now = self.model.clone();
-        now.begin(self.time_ms);
-        let mut batch = Vec::new();
-        for seed in choices {
-            let command = choose::command(&start, &now, &mut Dice(*seed));
-            now.apply(&command);
-            batch.push(command);
-        }
+        self.time_ms = choose::time_ms(&self.model, self.time_ms, &mut dice);
+        let batch = choose::batch(&self.model, self.time_ms, choices);
         self.step(&batch, &mut dice);
     }
 
     fn step(&mut self, batch: &[Command], dice: &mut Dice) {
         let time_ms = self.time_ms;
         self.model.begin(time_ms);
-        let expected: Vec<Answer> =
-            batch.iter().map(|command| self.model.apply(command)).collect();
+        let expected: Vec<Answer> = batch.iter().map(|command| self.model.apply(command)).collect();
         let expected_state = seen::of_model(&self.model);
 
         let translated = self.whole.begin(batch);
