@@ -243,7 +243,7 @@ impl Run {
                 Answer::CheckedOut(granted.collect())
             }
             CommandReply::Fired(fired) => Answer::Fired {
-                delivered: fired.delivered,
+                delivered: fired.late_ms.len() as u64,
                 checks: fired
                     .checks
                     .iter()
