@@ -40,10 +40,13 @@ pub struct SeenMessage {
     pub dead_letter: bool,
 }
 
+/// Cursor, commit offset, and what is out or held back by offset.
+pub type QueueSeen = (u64, u64, Vec<(u64, Out)>);
+
 #[derive(Debug, PartialEq)]
 pub struct SeenConsumption {
     /// Cursor, commit offset, what is out.
-    pub queues: Vec<(u64, u64, Vec<(u64, Out)>)>,
+    pub queues: Vec<QueueSeen>,
     pub due: Vec<(u64, u32, u64)>,
     pub ready: Vec<(u32, u64)>,
     pub attempts: Vec<(u64, u32, u64)>,
