@@ -516,7 +516,7 @@ mod tests {
         history.at(20_000).fault_ends("kill", "n1", true).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
         let mut history = sent();
-        history.at(9_000).receive_begins(8, "g").at(18_000).received("g", &[("y1", 1)], 10_000);
+        history.at(5_000).receive_begins(8, "g").at(12_000).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
     }
 
