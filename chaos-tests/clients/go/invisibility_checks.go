@@ -59,10 +59,10 @@ func (f *fixture) changeInvisible() (string, error) {
 	if message.GetReceiptHandle() == oldHandle {
 		return "", errors.New("the receipt handle stayed the same")
 	}
-	// A repetition, as after an answer that got lost: it gets the same handle, and changes nothing.
+	// A repetition, as after an answer that got lost: it is made again, and gets the same handle.
 	newHandle := message.GetReceiptHandle()
 	message.ReceiptHandle = oldHandle
-	if err := consumer.ChangeInvisibleDuration(message, longInvisible); err != nil {
+	if err := consumer.ChangeInvisibleDuration(message, shortInvisible); err != nil {
 		return "", err
 	}
 	if message.GetReceiptHandle() != newHandle {
