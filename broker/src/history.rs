@@ -455,3 +455,120 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDS: (u32, u32) = (1, 2);
+
+    /// The history of a message at offset 5 of queue 0, which entry 10 stored.
+    fn history() -> History {
+        let unit = Unit {
+            log_index: 10,
+            offset: 0,
+            length: 1,
+            tag_hash: 0,
+            group_hash: 0,
+            stored_ms: 0,
+            dead_letter: false,
+            moved_at: None,
+        };
+        let place = Place { topic_id: IDS.1, queue_id: 0, offset: 5, unit };
+        History::new(Names::default(), b"id", vec![place])
+    }
+
+    fn checkout(part: wire::QueueCheckout, visible_at_ms: u64, renew: &str) -> Command {
+        Command::Checkout(wire::Checkout {
+            group_id: IDS.0,
+            topic_id: IDS.1,
+            queues: vec![part],
+            visible_at_ms,
+            renew_client_id: renew.to_owned(),
+            client_id: "c".to_owned(),
+            attempt_hash: 0,
+        })
+    }
+
+    fn new(from_offset: u64, next_offset: u64) -> wire::QueueCheckout {
+        let taken = (from_offset..next_offset).collect();
+        wire::QueueCheckout { from_offset, next_offset, taken, ..Default::default() }
+    }
+
+    fn again() -> wire::QueueCheckout {
+        wire::QueueCheckout { again: vec![5], ..Default::default() }
+    }
+
+    /// Of the delivery that the first command of an entry made.
+    fn receipt(log_index: u64) -> wire::Receipt {
+        let nonce = log_index * command::COMMANDS_MAX as u64;
+        wire::Receipt { group_id: IDS.0, topic_id: IDS.1, queue_id: 0, offset: 5, nonce }
+    }
+
+    /// Kind and attempt of each event, after one command an entry, each at its time.
+    fn told(commands: Vec<(u64, Command)>) -> Vec<(Kind, u32)> {
+        let mut history = history();
+        for (log_index, (time_ms, command)) in (11..).zip(commands) {
+            history.entry(log_index, time_ms, &[(0, command)]);
+        }
+        history.into_events().iter().map(|event| (event.kind(), event.attempt)).collect()
+    }
+
+    #[test]
+    fn what_changes_nothing_is_not_told() {
+        let ack = |log_index| Command::Ack(wire::Ack { receipt: Some(receipt(log_index)) });
+        let commands = vec![
+            (100, checkout(new(0, 3), 200, "")),
+            // Overtaken by a change of leader: not at the cursor.
+            (100, checkout(new(4, 8), 200, "")),
+            (100, checkout(new(3, 8), 200, "")),
+            // Still invisible.
+            (199, checkout(again(), 300, "")),
+            (200, checkout(again(), 300, "")),
+            (201, ack(13)),
+            (202, ack(15)),
+            // Repeated: answered like the first.
+            (203, ack(15)),
+        ];
+        let expected =
+            [(Kind::HandedOut, 1), (Kind::HandedOut, 2), (Kind::TooLate, 2), (Kind::Acked, 2)];
+        assert_eq!(told(commands), expected);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_passed_over_and_held_back_messages_come_later() {
+        let unwanted = wire::QueueCheckout { taken: Vec::new(), ..new(0, 8) };
+        assert_eq!(told(vec![(1, checkout(unwanted, 9, ""))]), [(Kind::PassedOver, 0)]);
+        let held = wire::QueueCheckout { held: vec![5], ..new(0, 8) };
+        let commands = vec![(1, checkout(held, 9, "")), (2, checkout(again(), 9, ""))];
+        assert_eq!(told(commands), [(Kind::HeldBack, 0), (Kind::HandedOut, 1)]);
+    }
+
+    #[test]
+    fn renewals_in_a_row_are_one_event() {
+        let renew = |visible_at_ms| {
+            Command::Renew(wire::Renew { receipts: vec![receipt(11)], visible_at_ms })
+        };
+        let release = Command::ReleaseClient(wire::ReleaseClient {
+            client_id: "c".to_owned(),
+            visible_at_ms: 20,
+        });
+        let dead_letter = wire::DeadLetter { receipt: Some(receipt(11)), exhausted: true };
+        let mut history = history();
+        let commands = [
+            checkout(new(0, 8), 10, "c"),
+            renew(12),
+            renew(14),
+            release,
+            renew(16),
+            Command::DeadLetter(dead_letter),
+        ];
+        for (log_index, command) in (11..).zip(commands) {
+            history.entry(log_index, log_index, &[(0, command)]);
+        }
+        let events = history.into_events();
+        let kinds: Vec<Kind> = events.iter().map(wire::HistoryEvent::kind).collect();
+        assert_eq!(kinds, [Kind::HandedOut, Kind::Renewed, Kind::Released, Kind::DeadLettered]);
+        assert_eq!((events[1].count, events[1].until_ms, events[2].until_ms), (2, 14, 20));
+    }
+}

@@ -49,6 +49,16 @@ impl Replica {
         self.applier.load(&self.store);
     }
 
+    /// The keys of a table, without its byte.
+    pub fn keys(&self, table: u8) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        self.store.scan(&[table], &[table + 1], |key, _| {
+            keys.push(key[1..].to_vec());
+            true
+        });
+        keys
+    }
+
     pub fn apply(&mut self, time_ms: u64, commands: &[Command]) -> Vec<CommandReply> {
         let index = self.applied.position.map_or(0, |position| position.index + 1);
         let position = LogPosition { term: self.term, index };
