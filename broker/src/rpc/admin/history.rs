@@ -158,7 +158,8 @@ fn first_place(
     let store = node.group.store();
     let here = |unit: &Unit| unit.placed_index() >= log_index;
     (0..).zip(queues).find_map(|(queue_id, queue)| {
-        let from = state::first_where(store, topic_id, queue_id, queue, here);
+        let first = |from, to| state::first_unit(store, topic_id, queue_id, from, to);
+        let from = state::first_where(queue, first, here);
         let mut found = None;
         state::units(store, topic_id, queue_id, from, queue.max, |offset, unit| {
             if unit.placed_index() > log_index {

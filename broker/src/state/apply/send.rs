@@ -61,6 +61,10 @@ impl Step<'_> {
                 let timer = self.delay(state, topic_id, due_ms, unit, &message);
                 waiting(queue_id, Some(timer))
             }
+            // Its id is forgotten, the transaction is not: the first half message stays.
+            Release::OnCommit(_) if self.is_pending(topic_id, &message.message_id) => {
+                return Ok(Sent { repeated: true, ..waiting(queue_id, None) });
+            }
             Release::OnCommit(check_ms) if !planted(Bug::HalfMessageVisible) => {
                 self.begin_transaction(state, topic_id, check_ms, unit, &message);
                 waiting(queue_id, None)
