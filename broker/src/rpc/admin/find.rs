@@ -18,7 +18,6 @@ use super::limit;
 use super::no_topic;
 use super::reading;
 use crate::command::key_hash;
-use crate::history::Names;
 use crate::history::Place;
 use crate::node::Node;
 use crate::receive;
@@ -223,7 +222,6 @@ impl<'a> Search<'a> {
     ) -> Result<wire::FoundMessage, Status> {
         let message = receive::placed(self.read(unit)?, &self.resource, queue_id, offset, unit);
         let copies = copies(self.node, (self.id(), queue_id, offset), unit);
-        let names = Names::of(&self.node.state.read());
         Ok(wire::FoundMessage {
             whereabouts: Whereabouts::InQueue.into(),
             message: Some(message),
@@ -231,7 +229,7 @@ impl<'a> Search<'a> {
             offset: Some(offset),
             since_ms: unit.stored_ms,
             groups: self.groups(queue_id, offset),
-            copies: copies.iter().map(|copy| names.place(copy)).collect(),
+            copies: copies.iter().map(|copy| self.place(copy)).collect(),
             ..Default::default()
         })
     }
@@ -250,6 +248,16 @@ impl<'a> Search<'a> {
 
     fn read(&self, unit: &Unit) -> Result<v2::Message, Status> {
         receive::read(self.node, unit).map_err(|error| Status::data_loss(error.to_string()))
+    }
+
+    fn place(&self, place: &Place) -> wire::MessagePlace {
+        let state = self.node.state.read();
+        let topic = state.topics.get(&place.topic_id);
+        wire::MessagePlace {
+            topic: topic.map_or_else(String::new, |topic| topic.record.name.clone()),
+            queue_id: place.queue_id,
+            offset: place.offset,
+        }
     }
 
     /// How far each group is with a message that consumes from this topic.
