@@ -294,11 +294,15 @@ impl History {
         let time_ms = self.time_ms;
         let Some((at, track)) = self.track(&receipt) else { return };
         let Some(delivery) = &mut track.delivery else { return };
-        if delivery.changed_from != 0 && delivery.changed_from == receipt.nonce {
-            return;
-        }
+        // The answer of a change got lost, and it is made again.
+        let again = delivery.changed_from != 0 && delivery.changed_from == receipt.nonce;
+        let current = match again {
+            true => delivery.visible_at_ms > time_ms,
+            false => delivery.is_current(receipt.nonce, time_ms),
+        };
         let (attempt, visible_at_ms) = (delivery.attempt, change.visible_at_ms);
-        let (kind, until_ms) = if delivery.is_current(receipt.nonce, time_ms) {
+        let (kind, until_ms) = if current {
+            let nonce = if again { delivery.nonce } else { nonce };
             let changed_from = receipt.nonce;
             *delivery =
                 Delivery { attempt, visible_at_ms, nonce, changed_from, ..Delivery::default() };
@@ -533,6 +537,24 @@ mod tests {
         let expected =
             [(Kind::HandedOut, 1), (Kind::HandedOut, 2), (Kind::TooLate, 2), (Kind::Acked, 2)];
         assert_eq!(told(commands), expected);
+    }
+
+    #[test]
+    fn a_repeated_change_is_made_again_under_the_same_receipt() {
+        let change = |log_index, visible_at_ms| {
+            let receipt = Some(receipt(log_index));
+            Command::ChangeInvisible(wire::ChangeInvisible { receipt, visible_at_ms })
+        };
+        let commands = vec![
+            (1, checkout(new(0, 8), 9, "")),
+            (2, change(11, 19)),
+            (3, change(11, 29)),
+            (28, Command::Ack(wire::Ack { receipt: Some(receipt(12)) })),
+        ];
+        let changed = (Kind::InvisibleChanged, 1);
+        assert_eq!(told(commands), [(Kind::HandedOut, 1), changed, changed, (Kind::Acked, 1)]);
+        let late = vec![(1, checkout(new(0, 8), 9, "")), (2, change(11, 19)), (19, change(11, 29))];
+        assert_eq!(told(late), [(Kind::HandedOut, 1), changed, (Kind::TooLate, 1)]);
     }
 
     #[test]
