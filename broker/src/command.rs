@@ -26,8 +26,8 @@
 //! | 24 | 8 | milliseconds since 1970: when it is due, or first checked |
 //! | 32 | 2 | length of the message id |
 //! | 34 | 1 | release: 0 at once, 1 at that time, 2 when its transaction is committed |
-//! | 35 | 1 | zero |
-//! | 36 | … | message id, then the record: an encoded `apache.rocketmq.v2.Message` |
+//! | 35 | 1 | number of key hashes |
+//! | 36 | … | key hashes (8 each), message id, then the record: an encoded `apache.rocketmq.v2.Message` |
 //!
 //! Carry: number of timers (4), then for each: due time (8), log index (8), offset (4), record length
 //! (4), record.
@@ -42,10 +42,15 @@ use prost::Message;
 use raftmq_proto::raftmq as wire;
 
 const VERSION: u8 = 2;
+/// The kind of a send; where messages are many, most bytes of the log belong to such.
+pub(crate) const SEND: u8 = 1;
 const ENTRY_HEADER_BYTES: usize = 16;
 const COMMAND_HEADER_BYTES: usize = 8;
 const MESSAGE_HEADER_BYTES: usize = 36;
 const CARRIED_HEADER_BYTES: usize = 24;
+
+/// Most keys of one message by which it can be found; more are kept, but not found by.
+const KEY_HASHES_MAX: usize = u8::MAX as usize;
 
 /// Most commands of one entry; receipt nonces count on it.
 pub const COMMANDS_MAX: usize = 1024;
@@ -95,6 +100,8 @@ pub struct NewMessage {
     pub tag_hash: u64,
     /// See [`group_hash`].
     pub group_hash: u64,
+    /// See [`key_hashes`].
+    pub key_hashes: Vec<u64>,
     /// When consumers may see it.
     pub release: Release,
     /// The client's message id, at most 65,535 bytes.
@@ -151,6 +158,23 @@ pub fn tag_hash(tag: Option<&str>) -> u64 {
     }
 }
 
+/// Hash of a message key, for finding.
+pub fn key_hash(key: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+}
+
+/// Hashes of the keys of a message, each once: of at most the first 255 that are not empty.
+pub fn key_hashes(keys: &[String]) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    for key in keys.iter().filter(|key| !key.is_empty()).take(KEY_HASHES_MAX) {
+        let hash = key_hash(key);
+        if !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
+    }
+    hashes
+}
+
 /// Why bytes are not an entry body. A committed entry that does not decode ends the process.
 #[derive(Debug, thiserror::Error)]
 #[error("not an entry body: {0}")]
@@ -159,7 +183,7 @@ pub struct DecodeError(String);
 /// Encodes one command, with its header.
 pub fn encode(command: &Command) -> Bytes {
     let (kind, body) = match command {
-        Command::Send(send) => (1, encode_send(send)),
+        Command::Send(send) => (SEND, encode_send(send)),
         Command::CreateTopic(message) => (2, message.encode_to_vec().into()),
         Command::DeleteTopic(message) => (3, message.encode_to_vec().into()),
         Command::CreateGroup(message) => (4, message.encode_to_vec().into()),
@@ -193,7 +217,10 @@ fn encode_send(send: &Send) -> Bytes {
     let length: usize = send
         .messages
         .iter()
-        .map(|message| MESSAGE_HEADER_BYTES + message.message_id.len() + message.record.len())
+        .map(|message| {
+            let keys = message.key_hashes.len() * 8;
+            MESSAGE_HEADER_BYTES + keys + message.message_id.len() + message.record.len()
+        })
         .sum();
     let mut bytes = BytesMut::with_capacity(8 + length);
     bytes.put_u32_le(send.topic_id);
@@ -211,7 +238,9 @@ fn encode_send(send: &Send) -> Bytes {
         bytes.put_u64_le(time_ms);
         bytes.put_u16_le(message.message_id.len() as u16);
         bytes.put_u8(release);
-        bytes.put_u8(0);
+        let key_hashes = &message.key_hashes[..message.key_hashes.len().min(KEY_HASHES_MAX)];
+        bytes.put_u8(key_hashes.len() as u8);
+        key_hashes.iter().for_each(|hash| bytes.put_u64_le(*hash));
         bytes.put_slice(&message.message_id);
         bytes.put_slice(&message.record);
     }
@@ -253,6 +282,15 @@ pub fn encode_entry(time_ms: u64, commands: &[Bytes]) -> Bytes {
 /// # Errors
 /// The bytes are not what [`encode_entry`] makes.
 pub fn decode_entry(body: &Bytes) -> Result<(u64, Vec<Command>), DecodeError> {
+    let (time_ms, commands) = decode_entry_of(body, |_| true)?;
+    Ok((time_ms, commands.into_iter().map(|(_, command)| command).collect()))
+}
+
+/// Like [`decode_entry`], only commands of the kinds that are `wanted`: each with its position.
+pub(crate) fn decode_entry_of(
+    body: &Bytes,
+    wanted: impl Fn(u8) -> bool,
+) -> Result<(u64, Vec<(u64, Command)>), DecodeError> {
     let mut rest = body.clone();
     let short = || DecodeError("it ends too early".to_owned());
     if rest.len() < ENTRY_HEADER_BYTES {
@@ -266,7 +304,7 @@ pub fn decode_entry(body: &Bytes) -> Result<(u64, Vec<Command>), DecodeError> {
     let count = rest.get_u32_le() as usize;
     let time_ms = rest.get_u64_le();
     let mut commands = Vec::with_capacity(count.min(COMMANDS_MAX));
-    for _ in 0..count {
+    for ordinal in 0..count {
         if rest.len() < COMMAND_HEADER_BYTES {
             return Err(short());
         }
@@ -277,7 +315,10 @@ pub fn decode_entry(body: &Bytes) -> Result<(u64, Vec<Command>), DecodeError> {
             return Err(short());
         }
         let offset = body.len() - rest.len();
-        commands.push(decode(kind, rest.split_to(length), offset)?);
+        let body = rest.split_to(length);
+        if wanted(kind) {
+            commands.push((ordinal as u64, decode(kind, body, offset)?));
+        }
     }
     Ok((time_ms, commands))
 }
@@ -287,7 +328,7 @@ fn decode(kind: u8, body: Bytes, offset: usize) -> Result<Command, DecodeError> 
         M::decode(body).map_err(|error| DecodeError(error.to_string()))
     }
     Ok(match kind {
-        1 => Command::Send(decode_send(body, offset)?),
+        SEND => Command::Send(decode_send(body, offset)?),
         2 => Command::CreateTopic(message(body)?),
         3 => Command::DeleteTopic(message(body)?),
         4 => Command::CreateGroup(message(body)?),
@@ -338,10 +379,11 @@ fn decode_send(body: Bytes, offset: usize) -> Result<Send, DecodeError> {
             2 => Release::OnCommit(time_ms),
             other => return Err(DecodeError(format!("release {other} is not known"))),
         };
-        rest.advance(1);
-        if rest.len() < id_length + record_length {
+        let key_count = rest.get_u8() as usize;
+        if rest.len() < key_count * 8 + id_length + record_length {
             return Err(short());
         }
+        let key_hashes = (0..key_count).map(|_| rest.get_u64_le()).collect();
         let message_id = rest.split_to(id_length);
         let record_offset = (offset + total - rest.len()) as u32;
         let record = rest.split_to(record_length);
@@ -349,6 +391,7 @@ fn decode_send(body: Bytes, offset: usize) -> Result<Send, DecodeError> {
             queue_id,
             tag_hash,
             group_hash,
+            key_hashes,
             release,
             message_id,
             record,
@@ -397,6 +440,7 @@ mod tests {
             queue_id,
             tag_hash: 5,
             group_hash: 6,
+            key_hashes: vec![8; queue_id as usize],
             release: Release::At(7),
             message_id: Bytes::copy_from_slice(id.as_bytes()),
             record: Bytes::copy_from_slice(record),
@@ -419,7 +463,25 @@ mod tests {
         for (message, record) in send.messages.iter().zip([&b"one"[..], b"two!"]) {
             let start = message.record_offset as usize;
             assert_eq!(&entry[start..start + message.record.len()], record);
+            assert_eq!(message.key_hashes, vec![8; message.queue_id as usize]);
         }
+    }
+
+    #[test]
+    fn keys_are_hashed_once_and_not_without_end() {
+        let keys = ["a", "", "b", "a"].map(str::to_owned);
+        assert_eq!(key_hashes(&keys), [key_hash("a"), key_hash("b")]);
+        let many: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        assert_eq!(key_hashes(&many).len(), 255);
+    }
+
+    #[test]
+    fn only_the_kinds_asked_for_are_decoded() {
+        let send = Send { topic_id: 3, messages: vec![message(0, "a", b"one")] };
+        let ack = Command::Ack(wire::Ack { receipt: None });
+        let entry = encode_entry(77, &[encode(&Command::Send(send)), encode(&ack)]);
+        let (_, commands) = decode_entry_of(&entry, |kind| kind != SEND).unwrap();
+        assert_eq!(commands, [(1, ack)]);
     }
 
     #[test]

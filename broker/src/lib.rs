@@ -23,6 +23,7 @@ pub mod command;
 mod config;
 mod end;
 mod handle;
+mod history;
 mod metrics;
 mod node;
 pub mod proposer;

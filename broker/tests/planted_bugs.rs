@@ -87,6 +87,7 @@ fn log_config(directory: &Path) -> LogConfig {
         directory: directory.to_owned(),
         node_id: 1,
         group_hash: 7,
+        key_hashes: Vec::new(),
         segment_bytes: 1 << 20,
         flush: FlushMode::Sync,
         on_fatal: Arc::new(|error| panic!("{error}")),

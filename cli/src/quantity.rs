@@ -46,7 +46,8 @@ pub fn position(text: &str) -> Result<Start, String> {
     Ok(Start { kind: kind.into(), timestamp_ms })
 }
 
-fn since_1970_ms(time: SystemTime) -> Result<u64, String> {
+/// Milliseconds since 1970, which must be later.
+pub fn since_1970_ms(time: SystemTime) -> Result<u64, String> {
     match time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_millis()) {
         Ok(ms @ 1..) => u64::try_from(ms).map_err(|error| error.to_string()),
         Ok(0) | Err(_) => Err("a time must be after 1970".to_owned()),

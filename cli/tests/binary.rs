@@ -233,6 +233,49 @@ fn operators_steer_groups_and_dead_letters() {
     assert_eq!(dev.terminate().code(), Some(0));
 }
 
+#[test]
+fn a_message_is_found_with_its_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, port) = start_dev(dir.path());
+    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
+    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
+    let json = ["--output", "json"];
+    let admin_text = |line: &str| raftmq(&[&words(line)[..], &admin].concat());
+    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
+    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+
+    assert_eq!(admin("topic create orders").code(), 0);
+    assert_eq!(admin("group create readers").code(), 0);
+    let sent = retry(|| client("message send orders one --key order-17")).json();
+    let received = client("message receive orders --group readers --wait 10s").json();
+    assert_eq!(received["body"], "one", "{received}");
+
+    let id = sent["message_id"].as_str().unwrap();
+    for by in [
+        format!("--id {id}"),
+        "--key order-17".to_owned(),
+        "--from 2020-01-01T00:00:00Z".to_owned(),
+    ] {
+        let found = admin(&format!("message find orders {by}")).json();
+        assert_eq!(found[0]["message"]["message_id"], id, "{by}: {found}");
+        assert_eq!(found[0]["groups"][0]["state"], "consumed", "{by}: {found}");
+    }
+    let told = admin(&format!("message find orders --id {id} --history")).json();
+    let events = told[0]["history"]["events"].as_array().unwrap().clone();
+    let names: Vec<&Value> = events.iter().map(|event| &event["event"]).collect();
+    assert_eq!(names, ["stored", "handed out", "acknowledged"], "{told}");
+    assert_eq!((&events[1]["group"], &events[1]["attempt"]), (&"readers".into(), &1.into()));
+    assert_ne!(events[1]["client_id"].as_str().unwrap(), "");
+    let text = admin_text(&format!("message find orders --id {id} --history")).out();
+    assert!(text.contains("handed out, attempt 1, until"), "{text}");
+
+    assert_eq!(admin("message find orders --key order-18").code(), 3);
+    assert_eq!(admin("message find nowhere --key order-17").code(), 3);
+    assert_eq!(admin("message find orders").code(), 2);
+    assert_eq!(admin("message find orders --id 1 --key 2").code(), 2);
+    assert_eq!(dev.terminate().code(), Some(0));
+}
+
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }

@@ -132,6 +132,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) visible_at_ms: u64,
     /// Empty unless the broker keeps the messages invisible while the client lives.
     pub(crate) renew_client_id: &'a str,
+    pub(crate) client_id: &'a str,
     pub(crate) max_attempts: u32,
     /// Messages of one message group go out one after the other.
     pub(crate) fifo: bool,
@@ -224,6 +225,7 @@ impl Lane {
             queues,
             visible_at_ms: wish.visible_at_ms,
             renew_client_id: wish.renew_client_id.to_owned(),
+            client_id: wish.client_id.to_owned(),
             attempt_hash: if wish.fifo { wish.attempt_hash } else { 0 },
         });
         // Under the lock: the log sees checkouts in the order of their reservations.

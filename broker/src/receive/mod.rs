@@ -50,6 +50,8 @@ pub(crate) struct Receive {
     pub(crate) invisible: Duration,
     /// Keep the messages invisible while this client lives. Empty: do not.
     pub(crate) renew_client_id: String,
+    /// Who receives.
+    pub(crate) client_id: String,
     /// Hash of the attempt id, 0 without one.
     pub(crate) attempt_hash: u64,
 }
@@ -150,6 +152,7 @@ async fn take(
             now_ms,
             visible_at_ms: now_ms + receive.invisible.as_millis() as u64,
             renew_client_id: &receive.renew_client_id,
+            client_id: &receive.client_id,
             max_attempts: group.max_attempts,
             fifo,
             attempt_hash: receive.attempt_hash,

@@ -371,6 +371,7 @@ fn parse_receive(message: &v2::ReceiveMessageRequest, client_id: &str) -> Result
         count: message.batch_size.clamp(1, RECEIVE_MAX) as usize,
         invisible,
         renew_client_id: if message.auto_renew { client_id.to_owned() } else { String::new() },
+        client_id: client_id.to_owned(),
         attempt_hash: group_hash(message.attempt_id.as_deref()),
     })
 }

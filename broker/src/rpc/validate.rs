@@ -18,6 +18,7 @@ use super::status::illegal_topic;
 use crate::command::NewMessage;
 use crate::command::Release;
 use crate::command::group_hash;
+use crate::command::key_hashes;
 use crate::command::tag_hash;
 
 /// Largest body, as it arrives (compressed bodies count compressed).
@@ -185,6 +186,7 @@ pub fn parse(
         parsed.priorities.push(properties.priority.and_then(|it| u32::try_from(it).ok()));
         let tag_hash = tag_hash(properties.tag.as_deref());
         let group_hash = group_hash(properties.message_group.as_deref());
+        let key_hashes = key_hashes(&properties.keys);
         let release = release(properties, times);
         let message_id = properties.message_id.clone();
         let record = record(message, message_type, store_host).encode_to_vec();
@@ -199,6 +201,7 @@ pub fn parse(
             queue_id: 0,
             tag_hash,
             group_hash,
+            key_hashes,
             release,
             message_id: message_id.clone().into(),
             record: record.into(),

@@ -17,6 +17,7 @@
 //! | 13 recalled | hour of the due time (4), timer (20) | message id |
 //! | 14 subscriptions | group id (4), topic id (4) | `SubscriptionRecord` |
 //! | 15 moved | log index (8), topic id (4), queue id (4), queue offset (8) | placed index (8) |
+//! | 16 key | hour of storing (4), topic id (4), key hash (8), queue id (4), queue offset (8) | empty |
 //!
 //! A timer's log index and offset tell where its record was when it was set; they stay when the record
 //! is carried to the tail of the log. Queue offset `u64::MAX` of a message id: in no queue yet.
@@ -40,9 +41,10 @@ pub(super) mod table {
     pub(crate) const RECALLED: u8 = 13;
     pub(crate) const SUBSCRIPTIONS: u8 = 14;
     pub(crate) const MOVED: u8 = 15;
+    pub(crate) const KEY: u8 = 16;
 }
 
-/// Messages of one hour share a bucket of the message-id table, which retention drops as a whole.
+/// Messages of one hour share a bucket of the tables of message ids and keys, which retention drops as a whole.
 pub(super) const BUCKET_MS: u64 = 3_600_000;
 
 /// An index entry: where a message lies in the log, and what filtering and ordering need.
@@ -146,6 +148,26 @@ pub(super) fn offset_key(table: u8, numbers: &[u32], offset: u64) -> Vec<u8> {
 pub(super) fn message_id_key(time_ms: u64, topic_id: u32, message_id: &[u8]) -> Vec<u8> {
     let mut key = key(table::MESSAGE_ID, &[(time_ms / BUCKET_MS) as u32, topic_id]);
     key.extend_from_slice(message_id);
+    key
+}
+
+/// What the places of messages with a key begin with that were stored in an hour.
+pub(super) fn key_prefix(time_ms: u64, topic_id: u32, key_hash: u64) -> Vec<u8> {
+    let mut key = key(table::KEY, &[(time_ms / BUCKET_MS) as u32, topic_id]);
+    key.extend_from_slice(&key_hash.to_be_bytes());
+    key
+}
+
+/// Key of a place by a key of the message that was stored there at `time_ms`.
+pub(super) fn key_key(
+    time_ms: u64,
+    topic_id: u32,
+    key_hash: u64,
+    (queue_id, offset): (u32, u64),
+) -> Vec<u8> {
+    let mut key = key_prefix(time_ms, topic_id, key_hash);
+    key.extend_from_slice(&queue_id.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
     key
 }
 

@@ -9,6 +9,7 @@
 
 mod apply;
 mod consumption;
+pub(crate) mod finding;
 mod keys;
 mod view;
 

@@ -49,6 +49,7 @@ fn commands() -> impl Strategy<Value = Command> {
         queue_id,
         tag_hash: u64::from(id % 3),
         group_hash: u64::from(id % 5),
+        key_hashes: (0..u64::from(id % 3)).collect(),
         release: match id % 7 {
             0 => Release::At(1_000_000 + u64::from(id) * 10),
             1 => Release::OnCommit(1_000_000 + u64::from(id) * 10),
@@ -77,6 +78,7 @@ fn commands() -> impl Strategy<Value = Command> {
                 visible_at_ms: 1_000_000 + time * 10,
                 renew_client_id: if count % 2 == 0 { String::new() } else { "c".to_owned() },
                 attempt_hash: time % 3,
+                client_id: String::new(),
             })
         },
     );

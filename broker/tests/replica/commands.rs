@@ -42,6 +42,7 @@ pub fn message(id: &str) -> NewMessage {
         queue_id: 0,
         tag_hash: 0,
         group_hash: 0,
+        key_hashes: Vec::new(),
         release: Release::AtOnce,
         message_id: id.to_owned().into(),
         record: id.to_owned().into(),

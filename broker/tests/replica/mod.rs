@@ -65,6 +65,16 @@ impl Replica {
         self.applier.load(&self.store);
     }
 
+    /// The keys of a table, without its byte.
+    pub fn keys(&self, table: u8) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        self.store.scan(&[table], &[table + 1], |key, _| {
+            keys.push(key[1..].to_vec());
+            true
+        });
+        keys
+    }
+
     /// Log index of the next entry.
     pub fn next_index(&self) -> u64 {
         self.applied.position.map_or(0, |position| position.index + 1)

@@ -1,5 +1,7 @@
 //! `raftmq message`: the path of a client, made visible.
 
+mod find;
+mod history;
 mod peek;
 mod pull;
 mod recall;
@@ -21,12 +23,15 @@ Examples:
   raftmq message receive demo --group readers --count 10 --wait 20s
   raftmq message receive demo --group readers --filter 'greeting || farewell' --no-ack
   raftmq message pull demo --group readers --queue 0 --offset 100
-  raftmq message peek demo --count 3             look without consuming";
+  raftmq message peek demo --count 3             look without consuming
+  raftmq message find demo --id ID --history     where it is, and what happened to it
+  raftmq message find demo --key order-17
+  raftmq message find demo --from 2026-01-31T10:00:00Z --to 2026-01-31T10:05:00Z";
 
 /// Send, receive and look at messages.
 ///
 /// send, recall, receive and pull go the way of an official client: they ask --endpoint for the route of the
-/// topic and then talk to the brokers in it. peek asks an admin port.
+/// topic and then talk to the brokers in it. peek and find ask an admin port.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct MessageArgs {
@@ -48,6 +53,8 @@ enum Verb {
     Pull(pull::PullArgs),
     /// Show stored messages without consuming them
     Peek(peek::PeekArgs),
+    /// Find messages by id, key or time, and what happened to them
+    Find(find::FindArgs),
 }
 
 pub async fn run(args: MessageArgs) -> Result<(), Failure> {
@@ -57,5 +64,6 @@ pub async fn run(args: MessageArgs) -> Result<(), Failure> {
         Verb::Receive(receive) => receive::run(receive, args.output).await,
         Verb::Pull(pull) => pull::run(pull, args.output).await,
         Verb::Peek(peek) => peek::run(peek, args.output).await,
+        Verb::Find(find) => find::run(find, args.output).await,
     }
 }

@@ -8,7 +8,9 @@
 
 mod cluster;
 mod dead_letters;
+mod find;
 mod groups;
+mod history;
 mod messages;
 mod offsets;
 mod topics;
@@ -228,6 +230,22 @@ impl Admin for AdminService {
     ) -> Answer<wire::PeekMessagesResponse> {
         read_at_leader!(self, request, peek_messages);
         messages::peek(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn find_messages(
+        &self,
+        mut request: Request<wire::FindMessagesRequest>,
+    ) -> Answer<wire::FindMessagesResponse> {
+        read_at_leader!(self, request, find_messages);
+        find::find(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn message_history(
+        &self,
+        mut request: Request<wire::MessageHistoryRequest>,
+    ) -> Answer<wire::MessageHistoryResponse> {
+        read_at_leader!(self, request, message_history);
+        history::history(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(

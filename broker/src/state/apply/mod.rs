@@ -366,6 +366,13 @@ impl Step<'_> {
         Some((queue_id, offset))
     }
 
+    /// Makes a message that came into its queue now findable by its keys.
+    fn note_keys(&mut self, topic_id: u32, place: (u32, u64), key_hashes: &[u64]) {
+        for hash in key_hashes {
+            self.batch.put(&keys::key_key(self.time_ms, topic_id, *hash, place), &[]);
+        }
+    }
+
     /// The index entry of a message whose record lies elsewhere, as it comes into a queue now.
     fn moved(&self, unit: Unit) -> Unit {
         Unit { stored_ms: self.time_ms, moved_at: Some(self.position.index), ..unit }

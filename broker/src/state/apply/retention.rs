@@ -38,6 +38,7 @@ impl Step<'_> {
         moved_end.extend_from_slice(&before.to_be_bytes());
         self.batch.delete_range(&[table::MOVED], &moved_end);
         self.forget(table::MESSAGE_ID, command.stored_before_ms, DEDUP_WINDOW_MS);
+        self.forget(table::KEY, command.stored_before_ms, 0);
         self.forget(table::ENDED, u64::MAX, ENDED_WINDOW_MS);
         self.forget(table::RECALLED, u64::MAX, DEDUP_WINDOW_MS);
         self.batch.put(&[table::COUNTERS], &state.counters());

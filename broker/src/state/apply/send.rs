@@ -58,27 +58,21 @@ impl Step<'_> {
         let queue_id = message.queue_id;
         let sent = match message.release {
             Release::At(due_ms) if due_ms > self.time_ms => {
-                let id = &message.message_id;
-                waiting(queue_id, Some(self.delay(state, topic_id, queue_id, due_ms, unit, id)))
+                let timer = self.delay(state, topic_id, due_ms, unit, &message);
+                waiting(queue_id, Some(timer))
             }
             // Its id is forgotten, the transaction is not: the first half message stays.
             Release::OnCommit(_) if self.is_pending(topic_id, &message.message_id) => {
                 return Ok(Sent { repeated: true, ..waiting(queue_id, None) });
             }
             Release::OnCommit(check_ms) if !planted(Bug::HalfMessageVisible) => {
-                self.begin_transaction(
-                    state,
-                    topic_id,
-                    queue_id,
-                    check_ms,
-                    unit,
-                    &message.message_id,
-                );
+                self.begin_transaction(state, topic_id, check_ms, unit, &message);
                 waiting(queue_id, None)
             }
             Release::AtOnce | Release::At(_) | Release::OnCommit(_) => {
                 let place = self.place(state, topic_id, queue_id, unit);
                 let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
+                self.note_keys(topic_id, (queue_id, offset), &message.key_hashes);
                 Sent { queue_id, offset, repeated: false, timer: None }
             }
         };

@@ -19,6 +19,7 @@ use super::Unit;
 use super::keys;
 use super::table;
 use crate::command::Carry;
+use crate::command::NewMessage;
 use crate::state;
 use crate::state::DEDUP_WINDOW_MS;
 use crate::timers::EARLY_MS;
@@ -29,17 +30,18 @@ impl Step<'_> {
         &mut self,
         state: &mut State,
         topic_id: u32,
-        queue_id: u32,
         due_ms: u64,
         unit: Unit,
-        message_id: &[u8],
+        message: &NewMessage,
     ) -> wire::Timer {
         let record = wire::TimerRecord {
             topic_id,
-            queue_id,
+            queue_id: message.queue_id,
             unit: unit.encode().into(),
-            message_id: message_id.to_vec().into(),
+            // Not a slice of the entry, which would be kept in memory for it.
+            message_id: message.message_id.to_vec().into(),
             check: false,
+            key_hashes: message.key_hashes.clone(),
         };
         self.set_timer(state, due_ms, &unit, &record)
     }
@@ -114,6 +116,7 @@ impl Step<'_> {
         let unit = self.moved(unit);
         let place = self.place(state, record.topic_id, record.queue_id, unit);
         let Some((queue_id, offset)) = place else { return false };
+        self.note_keys(record.topic_id, (queue_id, offset), &record.key_hashes);
         let sent = Sent { queue_id, offset, repeated: false, timer: None };
         self.remember(record.topic_id, &record.message_id, &sent);
         true

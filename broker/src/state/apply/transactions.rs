@@ -20,6 +20,7 @@ use super::State;
 use super::Step;
 use super::Unit;
 use super::keys;
+use crate::command::NewMessage;
 use crate::state;
 use crate::state::ENDED_WINDOW_MS;
 
@@ -28,18 +29,19 @@ impl Step<'_> {
         &mut self,
         state: &mut State,
         topic_id: u32,
-        queue_id: u32,
         check_ms: u64,
         unit: Unit,
-        transaction_id: &[u8],
+        message: &NewMessage,
     ) {
+        let transaction_id = &message.message_id;
         let timer = self.set_check(state, topic_id, check_ms, &unit, transaction_id);
         let half = wire::HalfRecord {
-            queue_id,
+            queue_id: message.queue_id,
             unit: unit.encode().into(),
             stored_ms: self.time_ms,
             checks: 0,
             timer: Some(timer),
+            key_hashes: message.key_hashes.clone(),
         };
         self.set(keys::half_key(topic_id, transaction_id), half.encode_to_vec());
     }
@@ -58,6 +60,7 @@ impl Step<'_> {
             unit: unit.encode().into(),
             message_id: transaction_id.to_vec().into(),
             check: true,
+            key_hashes: Vec::new(),
         };
         self.set_timer(state, check_ms, unit, &record)
     }
@@ -98,6 +101,7 @@ impl Step<'_> {
             let unit = self.moved(unit);
             let place = self.place(state, topic_id, half.queue_id, unit);
             let (queue_id, offset) = place.ok_or(Rejection::TopicNotFound)?;
+            self.note_keys(topic_id, (queue_id, offset), &half.key_hashes);
             let sent = Sent { queue_id, offset, repeated: false, timer: None };
             self.remember(topic_id, transaction_id, &sent);
             ended.set_how(How::Committed);

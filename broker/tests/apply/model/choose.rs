@@ -141,6 +141,7 @@ fn send(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
                 % queue_count as u32,
             tag_hash: dice.below(3),
             group_hash,
+            key_hashes: vec![7; dice.below(2) as usize],
             release,
             message_id: id.into(),
             record: record.into(),
@@ -235,6 +236,7 @@ fn checkout(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
         visible_at_ms: now.time_ms + 1 + dice.below(60),
         renew_client_id: client(dice),
         attempt_hash,
+        client_id: String::new(),
     }))
 }
 

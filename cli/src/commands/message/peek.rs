@@ -53,7 +53,7 @@ pub async fn run(args: PeekArgs, output: OutputArgs) -> Result<(), Failure> {
 }
 
 #[derive(Serialize)]
-struct MessageView {
+pub struct MessageView {
     message_id: String,
     queue_id: i32,
     queue_offset: i64,
@@ -82,7 +82,7 @@ impl From<Message> for MessageView {
     }
 }
 
-fn text(message: &MessageView) -> String {
+pub fn text(message: &MessageView) -> String {
     let tag = message.tag.as_ref().map(|tag| format!("  tag {tag}")).unwrap_or_default();
     let keys: String = message.keys.iter().map(|key| format!("  key {key}")).collect();
     let properties: String =
