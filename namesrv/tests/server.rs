@@ -164,6 +164,7 @@ fn route() -> GroupRoute {
         members: vec![member],
         topics: vec![topic],
         revision: 5,
+        ..GroupRoute::default()
     }
 }
 
