@@ -132,7 +132,7 @@ fn read(
     offset: i64,
     count: usize,
 ) -> Result<Pulled, Refusal> {
-    let Queue { min, max } = place.queue;
+    let Queue { min, max, .. } = place.queue;
     let from = u64::try_from(offset).ok().filter(|from| (min..=max).contains(from));
     let Some(from) = from else {
         let text = format!("offset {offset} is outside the queue, which has {min} to {max}");
@@ -211,7 +211,7 @@ pub(crate) async fn update_offset(
     let (topic, queue_id) = queue_of(request.message_queue.as_ref());
     let place = place(node, &topic, queue_id)?;
     let group_id = check_group(node, &name(request.group.as_ref()))?;
-    let Queue { min, max } = place.queue;
+    let Queue { min, max, .. } = place.queue;
     let offset = u64::try_from(request.offset).ok().filter(|it| (min..=max).contains(it));
     let offset = offset.ok_or_else(|| {
         let text =

@@ -11,6 +11,8 @@
 //! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
 //! waits, for one more retention at the most.
 
+use std::collections::BTreeSet;
+
 use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
@@ -131,7 +133,9 @@ fn held(node: &Node, old: u64) -> Option<u64> {
         cut = cut.min(unit.map_or(cut, |unit| unit.log_index));
         unit.is_none()
     });
-    for (ids, consumption) in &node.state.read().consumptions {
+    let state = node.state.read();
+    let topic_ids: BTreeSet<u32> = state.topics.keys().copied().collect();
+    for (ids, consumption) in &state.consumptions {
         for (queue_id, progress) in (0..).zip(&consumption.queues) {
             // A smaller offset never came into the queue later.
             if let Some(offset) = progress.inflight.keys().next()
@@ -141,14 +145,16 @@ fn held(node: &Node, old: u64) -> Option<u64> {
             }
         }
     }
+    drop(state);
     // What stays in its queue keeps its record, which may hold up others in turn.
     loop {
         let mut needed = cut;
-        state::moved_before(store, cut, |log_index, placed_index| {
-            if placed_index >= cut {
-                needed = log_index;
+        state::moved_before(store, cut, |_, moved| {
+            let stays = moved.placed_index >= cut && topic_ids.contains(&moved.topic_id);
+            if stays {
+                needed = moved.log_index;
             }
-            placed_index < cut
+            !stays
         });
         if needed == cut {
             break;

@@ -20,6 +20,7 @@ use cluster::code;
 use cluster::message;
 use raftmq_broker::command::Command;
 use raftmq_broker::command::NewMessage;
+use raftmq_broker::command::Release;
 use raftmq_broker::command::Send;
 use raftmq_broker::state::CommandReply;
 use raftmq_broker::state::Granted;
@@ -166,18 +167,30 @@ fn replica() -> Replica {
     let topic = wire::CreateTopic {
         name: "t".to_owned(),
         queue_count: 1,
-        message_type: 1,
-        retention_ms: 0,
+        message_types: vec![1],
+        ..Default::default()
     };
-    let group = wire::CreateGroup { name: "g".to_owned(), max_attempts: 2 };
+    let group = wire::CreateGroup {
+        name: "g".to_owned(),
+        max_attempts: 2,
+        fifo: true,
+        ..Default::default()
+    };
     replica.apply(1, &[Command::CreateTopic(topic), Command::CreateGroup(group)]);
     replica
 }
 
 fn send(replica: &mut Replica, time_ms: u64, id: &str) -> Sent {
+    send_for(replica, time_ms, id, Release::AtOnce)
+}
+
+/// All of one message group, which does not matter where one message is out.
+fn send_for(replica: &mut Replica, time_ms: u64, id: &str, release: Release) -> Sent {
     let message = NewMessage {
         queue_id: 0,
         tag_hash: 0,
+        group_hash: 7,
+        release,
         message_id: id.to_owned().into(),
         record: "r".into(),
         record_offset: 0,
@@ -295,6 +308,188 @@ fn dead_letter_dropped() {
     assert_eq!(replica.apply(4, &[Command::DeadLetter(dead_letter)]), [CommandReply::Done]);
     let dead_letters = format!("{:?}", replica.state.read().topic("%DLQ%g").unwrap());
     assert!(dead_letters.contains("max: 1"), "{dead_letters}");
+}
+
+/// Two messages of one message group, of which the first one is out.
+fn one_out_of_two() -> Replica {
+    let mut replica = replica();
+    send(&mut replica, 2, "a");
+    send(&mut replica, 3, "b");
+    check_out_new(&mut replica, 4, 0);
+    replica
+}
+
+/// Checks out the message at an offset for the first time.
+fn check_out_new(replica: &mut Replica, time_ms: u64, offset: u64) -> Vec<Granted> {
+    let queue = wire::QueueCheckout {
+        from_offset: offset,
+        next_offset: offset + 1,
+        taken: vec![offset],
+        taken_groups: vec![7],
+        ..Default::default()
+    };
+    let checkout = Command::Checkout(wire::Checkout {
+        group_id: 1,
+        topic_id: 1,
+        queues: vec![queue],
+        visible_at_ms: time_ms + 1_000,
+        ..Default::default()
+    });
+    match &replica.apply(time_ms, &[checkout])[..] {
+        [CommandReply::CheckedOut(granted)] => granted.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn fifo_group_ignored() {
+    assert_eq!(check_out_new(&mut one_out_of_two(), 5, 1), []);
+}
+
+#[test]
+fn fifo_order_lost_on_failover() {
+    let mut replica = one_out_of_two();
+    replica.reload();
+    replica.term += 1;
+    assert_eq!(check_out_new(&mut replica, 5, 1), []);
+}
+
+/// How many messages the only queue has.
+fn queue_end(replica: &Replica) -> String {
+    let topic = format!("{:?}", replica.state.read().topic("t").unwrap());
+    topic.rsplit_once("max: ").unwrap().1.trim_end_matches([' ', '}', ']']).to_owned()
+}
+
+fn fire(replica: &mut Replica, time_ms: u64) {
+    let fire = wire::Fire { until_ms: u64::MAX, count: 10, ..Default::default() };
+    replica.apply(time_ms, &[Command::Fire(fire)]);
+}
+
+#[test]
+fn timer_fires_early() {
+    let mut replica = replica();
+    send_for(&mut replica, 2, "a", Release::At(5_000));
+    fire(&mut replica, 4_999);
+    assert_eq!(queue_end(&replica), "0");
+    fire(&mut replica, 5_000);
+    assert_eq!(queue_end(&replica), "1");
+}
+
+#[test]
+fn recall_ignored() {
+    let mut replica = replica();
+    let timer = send_for(&mut replica, 2, "a", Release::At(5_000)).timer;
+    let recall = Command::Recall(wire::Recall { topic_id: 1, timer });
+    let replies = replica.apply(3, &[recall]);
+    assert!(matches!(&replies[..], [CommandReply::Recalled { .. }]), "{replies:?}");
+    fire(&mut replica, 6_000);
+    assert_eq!(queue_end(&replica), "0");
+}
+
+#[test]
+fn half_message_visible() {
+    let mut replica = replica();
+    send_for(&mut replica, 2, "a", Release::OnCommit(5_000));
+    assert_eq!(queue_end(&replica), "0");
+}
+
+/// Ends the transaction of message `a`.
+fn end(replica: &mut Replica, time_ms: u64, resolution: v2::TransactionResolution) {
+    let end = Command::EndTransaction(wire::EndTransaction {
+        topic_id: 1,
+        transaction_id: "a".into(),
+        resolution: resolution.into(),
+    });
+    let replies = replica.apply(time_ms, &[end]);
+    assert!(matches!(&replies[..], [CommandReply::Ended(_)]), "{replies:?}");
+}
+
+#[test]
+fn commit_after_rollback() {
+    let mut replica = replica();
+    send_for(&mut replica, 2, "a", Release::OnCommit(5_000));
+    end(&mut replica, 3, v2::TransactionResolution::Rollback);
+    end(&mut replica, 4, v2::TransactionResolution::Commit);
+    assert_eq!(queue_end(&replica), "0");
+}
+
+#[test]
+fn transaction_ends_twice() {
+    let mut replica = replica();
+    send_for(&mut replica, 2, "a", Release::OnCommit(5_000));
+    end(&mut replica, 3, v2::TransactionResolution::Commit);
+    end(&mut replica, 4, v2::TransactionResolution::Commit);
+    assert_eq!(queue_end(&replica), "1");
+}
+
+// Some nodes.
+
+/// A node with a topic `t` of one queue for messages of this type, and a FIFO group `g`.
+async fn node_for(message_type: v2::MessageType) -> Cluster {
+    let cluster = Cluster::start(1).await;
+    let mut admin = cluster.admin(0).await;
+    let topic = wire::CreateTopicRequest {
+        name: "t".to_owned(),
+        queue_count: 1,
+        message_types: vec![message_type.into()],
+        ..Default::default()
+    };
+    admin.create_topic(topic).await.unwrap();
+    let group = wire::CreateGroupRequest { name: "g".to_owned(), fifo: true, ..Default::default() };
+    admin.create_group(group).await.unwrap();
+    cluster
+}
+
+/// The values that a receive brings within so many seconds.
+async fn received(cluster: &Cluster, seconds: u64) -> usize {
+    let wait = Duration::from_secs(seconds);
+    cluster::receive(&mut cluster.client(0).await, "t", "g", wait).await.len()
+}
+
+async fn send_with(cluster: &Cluster, id: &str, change: impl FnOnce(&mut v2::SystemProperties)) {
+    let mut message = message("t", id, "body");
+    change(message.system_properties.get_or_insert_default());
+    let sent = cluster::send(&mut cluster.client(0).await, vec![message]).await;
+    assert_eq!(code(&sent.status), Code::Ok, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifo_queue_blocked() {
+    let cluster = node_for(v2::MessageType::Fifo).await;
+    send_with(&cluster, "a", |properties| properties.message_group = Some("x".to_owned())).await;
+    assert_eq!(received(&cluster, 5).await, 1);
+    send_with(&cluster, "b", |properties| properties.message_group = Some("y".to_owned())).await;
+    assert_eq!(received(&cluster, 5).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_forgotten() {
+    let mut cluster = node_for(v2::MessageType::Delay).await;
+    cluster.stop_node(0).await;
+    cluster.start_node(0).await;
+    cluster.ready().await;
+    let due = std::time::SystemTime::now() + Duration::from_millis(500);
+    send_with(&cluster, "a", |properties| properties.delivery_timestamp = Some(due.into())).await;
+    assert_eq!(received(&cluster, 5).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulled_offset_not_replicated() {
+    let cluster = node_for(v2::MessageType::Normal).await;
+    send_with(&cluster, "a", |_| ()).await;
+    let queue = v2::MessageQueue { topic: Some(cluster::resource("t")), ..Default::default() };
+    let request = v2::UpdateOffsetRequest {
+        group: Some(cluster::resource("g")),
+        message_queue: Some(queue),
+        offset: 1,
+    };
+    let request = cluster::request(request, cluster::PATIENCE);
+    let answer = cluster.client(0).await.update_offset(request).await.unwrap().into_inner();
+    assert_eq!(code(&answer.status), Code::Ok);
+    // What the nodes have in memory beside the state is the same here, so that the state is asked.
+    let request = wire::DescribeGroupRequest { name: "g".to_owned(), this_node: true };
+    let group = cluster.admin(0).await.describe_group(request).await.unwrap().into_inner();
+    assert_eq!(group.progress.first().map(|progress| progress.commit_offset), Some(1));
 }
 
 // Three nodes.

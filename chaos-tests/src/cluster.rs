@@ -433,6 +433,11 @@ impl Cluster {
 
     /// Reads every queue of a topic from its beginning, without consuming.
     pub async fn stored(&self, topic: &str) -> anyhow::Result<Vec<Stored>> {
+        self.messages(topic).await?.into_iter().map(as_stored).collect()
+    }
+
+    /// The same, with all that the messages have.
+    pub async fn messages(&self, topic: &str) -> anyhow::Result<Vec<raftmq_proto::v2::Message>> {
         let mut admin = self.admin().await?;
         let request = wire::DescribeTopicRequest { name: topic.into(), ..Default::default() };
         let queues = admin.describe_topic(request).await?.into_inner().queues;
@@ -451,10 +456,9 @@ impl Cluster {
                 let messages = admin.peek_messages(request).await?.into_inner().messages;
                 ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
                 for message in messages {
-                    let held = as_stored(message)?;
-                    let place = (held.queue_id, held.offset);
+                    let place = place_of(&message)?;
                     ensure!(place == (queue.queue_id, next), "{place:?} where {next} belongs");
-                    stored.push(held);
+                    stored.push(message);
                     next += 1;
                 }
             }
@@ -626,11 +630,19 @@ fn leading(statuses: &[wire::NodeStatusResponse]) -> Option<&wire::NodeStatusRes
     statuses.iter().filter(|status| status.role == "leader").max_by_key(|status| status.term)
 }
 
+/// Queue and offset.
+fn place_of(message: &raftmq_proto::v2::Message) -> anyhow::Result<(u32, u64)> {
+    let properties = message.system_properties.as_ref().context("no system properties")?;
+    let offset = properties.queue_offset.context("no offset")?;
+    Ok((properties.queue_id.try_into()?, offset.try_into()?))
+}
+
 fn as_stored(message: raftmq_proto::v2::Message) -> anyhow::Result<Stored> {
+    let (queue_id, offset) = place_of(&message)?;
     let properties = message.system_properties.context("no system properties")?;
     Ok(Stored {
-        queue_id: properties.queue_id.try_into()?,
-        offset: properties.queue_offset.context("no offset")?.try_into()?,
+        queue_id,
+        offset,
         id: properties.message_id,
         value: String::from_utf8(message.body.to_vec())?,
     })

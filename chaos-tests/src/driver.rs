@@ -103,6 +103,30 @@ impl Client {
         Process::start(&format!("{}-{name}", self.name()), directory, run)
     }
 
+    /// Runs a `command` of its driver that prints one [`Check`] a line.
+    pub(crate) async fn check(
+        self,
+        command: &str,
+        directory: &Path,
+        args: &[&str],
+        limit: Duration,
+    ) -> anyhow::Result<Vec<Check>> {
+        let mut process = self.start(command, command, directory, args)?;
+        let ended = process.ended(limit).await;
+        let stdout = process.stdout()?;
+        let status = ended.with_context(|| format!("{stdout}{}", process.log_tail()))?;
+        let parse = |line| serde_json::from_str(line).with_context(|| format!("line {line}"));
+        let checks: Vec<Check> = stdout.lines().map(parse).collect::<anyhow::Result<_>>()?;
+        let all_ok = checks.iter().all(|check| check.ok);
+        ensure!(
+            status.success() == all_ok,
+            "{status} after {} checks, all ok: {all_ok}\n{}",
+            checks.len(),
+            process.log_tail()
+        );
+        Ok(checks)
+    }
+
     /// Whether its driver was built before, or what is missing to build it.
     pub fn supported(self) -> Result<(), String> {
         let tools: &[&str] = match self {
@@ -300,7 +324,7 @@ fn ensure_alive(process: &mut Process, client: Client, what: &str) -> anyhow::Re
     Ok(())
 }
 
-/// One line of `interop`.
+/// One line of `interop` or `features`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Check {
     /// Name of the check.
@@ -352,20 +376,6 @@ impl Interop {
         let count = count.to_string();
         let args = ["--endpoint", endpoint, "--topic", &self.topic, "--topic2", &topic2];
         let rest = ["--group", &self.group, "--group2", &group2, "--count", &count];
-        let mut process =
-            client.start("interop", "interop", directory, &[&args[..], &rest].concat())?;
-        let ended = process.ended(limit).await;
-        let stdout = process.stdout()?;
-        let status = ended.with_context(|| format!("{stdout}{}", process.log_tail()))?;
-        let parse = |line| serde_json::from_str(line).with_context(|| format!("line {line}"));
-        let checks: Vec<Check> = stdout.lines().map(parse).collect::<anyhow::Result<_>>()?;
-        let all_ok = checks.iter().all(|check| check.ok);
-        ensure!(
-            status.success() == all_ok,
-            "{status} after {} checks, all ok: {all_ok}\n{}",
-            checks.len(),
-            process.log_tail()
-        );
-        Ok(checks)
+        client.check("interop", directory, &[&args[..], &rest].concat(), limit).await
     }
 }

@@ -11,7 +11,7 @@
 //!   manifests for clusters in Kubernetes.
 //! - [`compare`]: the same load and faults for RaftMQ and for [`rocketmq`], side by side.
 //! - [`driver`]: builds and runs the client drivers under `clients/`, one for each language;
-//!   [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
+//!   [`features`]: what they check beyond ordinary messages; [`driver_log`], [`checker`], [`figures`]: what these log, and what it shows.
 //!
 //! Invariants: every wait is bounded; every process that was started is killed when its owner is
 //! dropped, by its own id; a judgement depends on histories only, never on the running cluster.
@@ -27,6 +27,7 @@ pub mod drill;
 pub mod driver;
 pub mod driver_log;
 pub mod fault;
+pub mod features;
 pub mod figures;
 pub mod history;
 pub mod ledger;

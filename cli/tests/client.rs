@@ -182,7 +182,7 @@ async fn a_recall_goes_to_another_node_when_one_is_gone() {
     let recalled = producer.recall(&message.id.to_string()).await.unwrap();
     assert_eq!(recalled, message.id.to_string());
     let error = producer.recall("another").await.unwrap_err();
-    assert_eq!(error.code(), Some(Code::MessageNotFound));
+    assert_eq!(error.code(), Some(Code::NotFound));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::time::Instant;
 use raftmq_proto::names;
 use raftmq_proto::raftmq::GroupRoute;
 use raftmq_proto::raftmq::ListedRoute;
+use raftmq_proto::raftmq::RouteMember;
 use raftmq_proto::raftmq::RouteTopic;
 use raftmq_proto::route;
 use raftmq_proto::route::Shape;
@@ -188,6 +189,18 @@ impl RouteTable {
     ) -> Result<Vec<Assignment>, NoRoute> {
         self.collect(&resource.name, now, |group, topic| {
             route::assignments(group, topic, resource, shape)
+        })
+    }
+
+    /// Client addresses of the leaders of all groups that have the topic, sorted by group.
+    ///
+    /// # Errors
+    /// [`NoRoute`] when there is none.
+    pub fn leaders(&self, resource: &Resource, now: Instant) -> Result<Vec<String>, NoRoute> {
+        self.collect(&resource.name, now, |group, _| {
+            let leads = |member: &&RouteMember| member.node_id == group.leader_id;
+            let leader = group.members.iter().find(leads);
+            leader.map(|member| member.client_address.clone()).into_iter().collect()
         })
     }
 

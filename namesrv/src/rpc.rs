@@ -1,7 +1,8 @@
-//! The services of the client port: decode, ask the route table, encode.
+//! The services of the client port: decode, ask the route table or a broker, encode.
 
 mod messaging;
 mod registry;
+mod relay;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use crate::route_table::RouteTable;
 
 pub(crate) use messaging::Messaging;
 pub(crate) use registry::Registry;
+pub(crate) use relay::Relay;
 
 /// The route table as the services share it.
 #[derive(Clone, Default)]

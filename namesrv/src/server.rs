@@ -22,6 +22,7 @@ use crate::http;
 use crate::metrics;
 use crate::rpc::Messaging;
 use crate::rpc::Registry;
+use crate::rpc::Relay;
 use crate::rpc::SharedTable;
 
 /// A request of a client is a name or two.
@@ -128,7 +129,8 @@ fn bind_error(address: &str, purpose: &'static str) -> impl FnOnce(io::Error) ->
 
 /// Every service of the client port.
 async fn routes(table: SharedTable) -> Result<tonic::service::Routes, StartError> {
-    let messaging = MessagingServiceServer::new(Messaging { table: table.clone() })
+    let messaging = Messaging { table: table.clone(), relay: Relay::default() };
+    let messaging = MessagingServiceServer::new(messaging)
         .max_decoding_message_size(QUERY_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let registry = NameServerServer::new(Registry { table })

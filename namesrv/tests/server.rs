@@ -16,8 +16,10 @@ use raftmq_proto::raftmq::RouteMember;
 use raftmq_proto::raftmq::RouteTopic;
 use raftmq_proto::raftmq::name_server_client::NameServerClient;
 use raftmq_proto::v2::Code;
+use raftmq_proto::v2::EndTransactionRequest;
 use raftmq_proto::v2::QueryAssignmentRequest;
 use raftmq_proto::v2::QueryRouteRequest;
+use raftmq_proto::v2::RecallMessageRequest;
 use raftmq_proto::v2::ReceiveMessageRequest;
 use raftmq_proto::v2::Resource;
 use raftmq_proto::v2::SendMessageRequest;
@@ -100,6 +102,42 @@ async fn everything_else_is_answered_with_where_to_go() {
     let status = frames.message().await.unwrap().unwrap().status.unwrap();
     assert_eq!(status.code(), Code::NotImplemented);
     assert_eq!(frames.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_call_for_a_broker_says_why_it_could_not_be_passed_on() {
+    let (_server, channel) = start().await;
+    let mut clients = MessagingServiceClient::new(channel.clone());
+    let recall =
+        |topic: &str| RecallMessageRequest { topic: Some(resource(topic)), ..Default::default() };
+    let nobody = clients.recall_message(recall("demo")).await.unwrap().into_inner();
+    assert_eq!(nobody.status.unwrap().code(), Code::HaNotAvailable);
+
+    let mut gone = route();
+    // Nobody listens on port 1.
+    gone.members[0].client_address = "127.0.0.1:1".to_owned();
+    let register = RegisterRequest { route: Some(gone), ttl_ms: 5_000 };
+    NameServerClient::new(channel).register(register).await.unwrap();
+    let unknown = clients.recall_message(recall("other")).await.unwrap().into_inner();
+    assert_eq!(unknown.status.unwrap().code(), Code::TopicNotFound);
+    let gone = clients.recall_message(recall("demo")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(gone.code(), Code::HaNotAvailable);
+    assert!(gone.message.starts_with("127.0.0.1:1 does not answer"), "{}", gone.message);
+}
+
+#[tokio::test]
+async fn a_call_for_a_broker_is_answered_by_one() {
+    // Another name server is broker enough: it has its own word on what it was asked.
+    let (leader, _) = start().await;
+    let (_server, channel) = start().await;
+    let mut route = route();
+    route.members[0].client_address = leader.client_address().to_string();
+    let register = RegisterRequest { route: Some(route), ttl_ms: 5_000 };
+    NameServerClient::new(channel.clone()).register(register).await.unwrap();
+    let end = EndTransactionRequest { topic: Some(resource("demo")), ..Default::default() };
+    let mut clients = MessagingServiceClient::new(channel);
+    let status = clients.end_transaction(end).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.message, "no broker group has registered yet");
 }
 
 #[tokio::test]

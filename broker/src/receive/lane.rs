@@ -459,7 +459,9 @@ impl Choice {
         }
         let Some(places) = looked.consumption.attempts.get(&hash) else { return };
         for (queue_id, offset) in places {
-            let Some(unit) = looked.unit(*queue_id, *offset) else { continue };
+            let Some(record) = looked.consumption.inflight(*queue_id, *offset) else { continue };
+            let its_turn = looked.is_its_turn(pick, *queue_id, *offset, record.group_hash);
+            let Some(unit) = looked.unit(*queue_id, *offset).filter(|_| its_turn) else { continue };
             pick.queue(*queue_id).reread.push(*offset);
             pick.add(*queue_id, *offset, unit);
         }

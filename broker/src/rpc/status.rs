@@ -101,7 +101,8 @@ impl From<Rejection> for Refusal {
             Rejection::GroupNotFound => Code::ConsumerGroupNotFound,
             Rejection::Exists(_) => Code::BadRequest,
             Rejection::ReceiptExpired => Code::InvalidReceiptHandle,
-            Rejection::NotPending(_) => Code::MessageNotFound,
+            // Not MESSAGE_NOT_FOUND, which the client for Python takes for success.
+            Rejection::NotPending(_) => Code::NotFound,
             Rejection::TransactionNotFound(_) => Code::InvalidTransactionId,
             Rejection::TooManyFilters(_) => Code::IllegalFilterExpression,
         };

@@ -54,6 +54,12 @@ impl Progress {
         let group = self.groups.get(&group_hash).filter(|_| group_hash != 0);
         group.into_iter().flat_map(move |offsets| offsets.range(..offset).copied())
     }
+
+    /// Offsets behind `offset` that are out or held back, of its message group.
+    fn behind_in_group(&self, group_hash: u64, offset: u64) -> impl Iterator<Item = u64> + '_ {
+        let group = self.groups.get(&group_hash).filter(|_| group_hash != 0);
+        group.into_iter().flat_map(move |offsets| offsets.range(offset + 1..).copied())
+    }
 }
 
 impl Consumption {
@@ -86,8 +92,13 @@ impl Consumption {
             progress.groups.entry(group_hash).or_default().insert(offset);
         }
         let first = progress.before_in_group(group_hash, offset).next().is_none();
+        let behind = progress.behind_in_group(group_hash, offset).next();
         if attempt == 0 && first {
             self.ready.insert((queue_id, offset));
+        }
+        if let Some(behind) = behind {
+            // It was the first one until now, perhaps.
+            self.ready.remove(&(queue_id, behind));
         }
     }
 
@@ -156,6 +167,17 @@ mod tests {
         consumption.insert(0, 2, record(1, 7));
         assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 4)]);
         assert_eq!(consumption.due.len(), 1);
+    }
+
+    #[test]
+    fn what_is_put_before_a_ready_message_of_its_group_takes_its_place() {
+        let mut consumption = Consumption::default();
+        consumption.insert(0, 2, record(0, 7));
+        assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 2)]);
+        consumption.insert(0, 1, record(1, 7));
+        assert!(consumption.ready.is_empty());
+        consumption.remove(0, 1);
+        assert_eq!(Vec::from_iter(&consumption.ready), [&(0, 2)]);
     }
 
     #[test]

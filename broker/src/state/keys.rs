@@ -3,7 +3,7 @@
 //! | table byte | key | value |
 //! |---|---|---|
 //! | 1 topic | topic id (4) | `TopicRecord` |
-//! | 2 queue | topic id (4), queue id (4) | min offset (8), max offset (8); only after a trim |
+//! | 2 queue | topic id (4), queue id (4) | min offset (8), max offset (8), whether messages were taken out (1); only after a trim or that |
 //! | 3 unit | topic id (4), queue id (4), queue offset (8) | [`Unit`], 36 to 52 bytes |
 //! | 4 group | group id (4) | `GroupRecord` |
 //! | 5 progress | group id (4), topic id (4), queue id (4) | next offset (8) |
@@ -14,7 +14,7 @@
 //! | 10 timer by log | log index (8), offset (4), timer (20) | empty |
 //! | 11 half | topic id (4), transaction id | `HalfRecord` |
 //! | 12 ended | hour of the end (4), topic id (4), transaction id | `EndedRecord` |
-//! | 13 recalled | hour of the due time (4), timer (20) | when it was recalled (8) |
+//! | 13 recalled | hour of the due time (4), timer (20) | message id |
 //! | 14 subscriptions | group id (4), topic id (4) | `SubscriptionRecord` |
 //! | 15 moved | log index (8), topic id (4), queue id (4), queue offset (8) | placed index (8) |
 //!

@@ -10,6 +10,7 @@
 mod apply;
 mod consumption;
 mod keys;
+mod view;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,10 @@ pub use self::consumption::Consumption;
 pub use self::consumption::Progress;
 pub use self::keys::Unit;
 use self::keys::table;
+pub use self::view::ConsumptionView;
+pub use self::view::ProgressView;
+pub use self::view::QueueView;
+pub use self::view::View;
 
 /// How long message ids are remembered to recognize a repeated send. The same on every node, since
 /// it decides what a send does.
@@ -91,6 +96,8 @@ impl Topic {
 pub struct Queue {
     pub(crate) min: u64,
     pub(crate) max: u64,
+    /// Messages were taken out of it: an offset in between may have none.
+    pub(crate) holes: bool,
 }
 
 impl Default for State {
@@ -241,18 +248,16 @@ pub(crate) fn first_unit(
 }
 
 /// First offset of a queue whose message satisfies `wanted`, or its end. Messages that do not come
-/// before all that do, so this is a binary search.
+/// before all that do, so this is a binary search. `first` finds the first index entry of a range.
 pub(crate) fn first_where(
-    store: &StateStore,
-    topic_id: u32,
-    queue_id: u32,
     queue: Queue,
+    first: impl Fn(u64, u64) -> Option<(u64, Unit)>,
     wanted: impl Fn(&Unit) -> bool,
 ) -> u64 {
     let (mut low, mut high) = (queue.min, queue.max);
     while low < high {
         let middle = low + (high - low) / 2;
-        match first_unit(store, topic_id, queue_id, middle, high) {
+        match first(middle, high) {
             Some((offset, unit)) if !wanted(&unit) => low = offset + 1,
             // None: taken out, or stored by the entry being applied and so not in the tables yet.
             _ => high = middle,
@@ -269,7 +274,8 @@ pub(crate) fn offset_at(
     queue: Queue,
     timestamp_ms: u64,
 ) -> u64 {
-    first_where(store, topic_id, queue_id, queue, |unit| unit.stored_ms >= timestamp_ms)
+    let first = |from, to| first_unit(store, topic_id, queue_id, from, to);
+    first_where(queue, first, |unit| unit.stored_ms >= timestamp_ms)
 }
 
 /// Calls `visit` with the topic id, the transaction id and the record of each half message, of one
@@ -304,18 +310,35 @@ pub(crate) fn timer(store: &StateStore, timer: &wire::Timer) -> Option<(wire::Ti
     Some((record, unit))
 }
 
-/// Calls `visit` with (log index, placed index) of every index entry whose record lies in an entry
-/// before `log_index` and that came into its queue later, until it says `false`.
+/// An index entry whose record was stored before it came into its queue.
+pub(crate) struct Moved {
+    pub(crate) topic_id: u32,
+    /// Log index of the record.
+    pub(crate) log_index: u64,
+    /// Log index of the entry that put it into its queue.
+    pub(crate) placed_index: u64,
+}
+
+impl Moved {
+    fn of(key: &[u8], value: &[u8]) -> Self {
+        Self {
+            log_index: keys::u64_at(key, 1),
+            topic_id: keys::u32_at(key, 9),
+            placed_index: keys::u64_at(value, 0),
+        }
+    }
+}
+
+/// Calls `visit` with every moved index entry whose record lies in an entry before `log_index`, until
+/// it says `false`. Some may have been in topics that are gone.
 pub(crate) fn moved_before(
     store: &StateStore,
     log_index: u64,
-    mut visit: impl FnMut(u64, u64) -> bool,
+    mut visit: impl FnMut(&[u8], Moved) -> bool,
 ) {
     let mut end = vec![table::MOVED];
     end.extend_from_slice(&log_index.to_be_bytes());
-    store.scan(&[table::MOVED], &end, |key, value| {
-        visit(keys::u64_at(key, 1), keys::u64_at(value, 0))
-    });
+    store.scan(&[table::MOVED], &end, |key, value| visit(key, Moved::of(key, value)));
 }
 
 fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {
@@ -323,6 +346,7 @@ fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {
     let mut queue = stored.map_or(Queue::default(), |value| Queue {
         min: keys::u64_at(&value, 0),
         max: keys::u64_at(&value, 8),
+        holes: value.get(16).is_some_and(|holes| *holes != 0),
     });
     let prefix = keys::key(table::UNIT, &[topic_id, queue_id]);
     if let Some((key, _)) = store.last(&prefix, &keys::end_of(&prefix)) {

@@ -68,10 +68,27 @@ func startProducer(endpoint, topic string) (rmq.Producer, error) {
 	return producer, producer.Start()
 }
 
+// startTransactionProducer returns a running producer that can send transactional messages too,
+// about which the server may ask the checker.
+func startTransactionProducer(endpoint, topic string,
+	check func(*rmq.MessageView) rmq.TransactionResolution) (rmq.Producer, error) {
+	producer, err := rmq.NewProducer(config(endpoint, ""), rmq.WithTopics(topic),
+		rmq.WithTransactionChecker(&rmq.TransactionChecker{Check: check}))
+	if err != nil {
+		return nil, err
+	}
+	return producer, producer.Start()
+}
+
 func startSimpleConsumer(endpoint, group, topic, tags string) (rmq.SimpleConsumer, error) {
+	return startFilteringConsumer(endpoint, group, topic, rmq.NewFilterExpression(tags))
+}
+
+func startFilteringConsumer(endpoint, group, topic string,
+	filter *rmq.FilterExpression) (rmq.SimpleConsumer, error) {
 	consumer, err := rmq.NewSimpleConsumer(config(endpoint, group),
 		rmq.WithSimpleAwaitDuration(longPoll),
-		rmq.WithSimpleSubscriptionExpressions(subscription(topic, tags)))
+		rmq.WithSimpleSubscriptionExpressions(subscription(topic, filter)))
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +97,13 @@ func startSimpleConsumer(endpoint, group, topic, tags string) (rmq.SimpleConsume
 
 func startPushConsumer(endpoint, group, topic string,
 	listener func(*rmq.MessageView) rmq.ConsumerResult) (rmq.PushConsumer, error) {
+	return startFilteringPushConsumer(endpoint, group, topic, rmq.SUB_ALL, listener)
+}
+
+func startFilteringPushConsumer(endpoint, group, topic string, filter *rmq.FilterExpression,
+	listener func(*rmq.MessageView) rmq.ConsumerResult) (rmq.PushConsumer, error) {
 	consumer, err := rmq.NewPushConsumer(config(endpoint, group),
-		rmq.WithPushSubscriptionExpressions(subscription(topic, "*")),
+		rmq.WithPushSubscriptionExpressions(subscription(topic, filter)),
 		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: listener}))
 	if err != nil {
 		return nil, err
@@ -89,8 +111,8 @@ func startPushConsumer(endpoint, group, topic string,
 	return consumer, consumer.Start()
 }
 
-func subscription(topic, tags string) map[string]*rmq.FilterExpression {
-	return map[string]*rmq.FilterExpression{topic: rmq.NewFilterExpression(tags)}
+func subscription(topic string, filter *rmq.FilterExpression) map[string]*rmq.FilterExpression {
+	return map[string]*rmq.FilterExpression{topic: filter}
 }
 
 // send sends and returns the message id.

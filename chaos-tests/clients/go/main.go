@@ -1,6 +1,6 @@
 // Command raftmq-go-driver tests a server with the official RocketMQ Go client.
 //
-// Its commands are interop, produce and consume, each with its flags.
+// Its commands are interop, features, produce and consume, each with its flags.
 package main
 
 import (
@@ -16,7 +16,7 @@ const (
 	exitUsage  = 2
 )
 
-var errUsage = errors.New("usage: interop|produce|consume --flag value ...")
+var errUsage = errors.New("usage: interop|features|produce|consume --flag value ...")
 
 func main() {
 	os.Exit(run(os.Args[1:]))
@@ -31,6 +31,8 @@ func run(args []string) int {
 	switch args[0] {
 	case "interop":
 		command = interop
+	case "features":
+		command = features
 	case "produce":
 		command = produce
 	case "consume":

@@ -22,8 +22,10 @@ use crate::history::{Action, Kind};
 const HELD_NS_MIN: u64 = 4_000_000_000;
 /// After a fault the cluster is given time to get going.
 const SETTLING_NS: u64 = 5_000_000_000;
-/// A receive that was given up may still be handed messages for this long.
-const ABANDONED_NS: u64 = 30_000_000_000;
+/// The longest that a receive takes whose end nobody wrote down.
+const RECEIVE_NS_MAX: u64 = 10_000_000_000;
+/// How long it takes to ask again after an answer that was lost.
+const ASKED_AGAIN_NS: u64 = 1_000_000_000;
 
 /// In each queue the messages of a message group lie in their order, all in one queue; each delivery of
 /// one finds the earlier ones consumed; and a message whose turn it is comes within
@@ -318,10 +320,12 @@ fn judge_turns(
     }
 }
 
-/// Between what a receive without a known end may have been handed something.
+/// Between what a message may have been handed out whose answer was lost, and that came again by asking
+/// again. Without that it comes at its second attempt.
 fn abandoned(receive: &Receive<'_>) -> (u64, u64) {
     let begin_ns = receive.operation.invoke_ns();
-    (begin_ns, begin_ns.saturating_add(ABANDONED_NS))
+    let end_ns = receive.operation.end.map(|end| end.time_ns.saturating_add(ASKED_AGAIN_NS));
+    (begin_ns, end_ns.unwrap_or_else(|| begin_ns.saturating_add(RECEIVE_NS_MAX)))
 }
 
 /// A message group that nothing came of for a while, since one of its messages was with a consumer.
@@ -512,7 +516,7 @@ mod tests {
         history.at(20_000).fault_ends("kill", "n1", true).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
         let mut history = sent();
-        history.receive_begins(8, "g").at(20_000).received("g", &[("y1", 1)], 10_000);
+        history.at(5_000).receive_begins(8, "g").at(12_000).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
     }
 

@@ -203,7 +203,8 @@ impl History {
     /// A commit or a rollback.
     pub fn end_transaction(&mut self, phase: Phase, value: &str, commit: bool) -> &mut Self {
         let (topic, value) = ("t".into(), value.into());
-        let action = Action::EndTransaction { topic, value, commit, checked: false };
+        let refused = phase == Phase::Fail;
+        let action = Action::EndTransaction { topic, value, commit, checked: false, refused };
         self.push(6, Phase::Invoke, action.clone(), None).push(6, phase, action, None)
     }
 

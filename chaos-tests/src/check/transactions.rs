@@ -116,6 +116,10 @@ fn commits(operation: &Operation<'_>) -> bool {
     matches!(operation.action(), Action::EndTransaction { commit: true, .. })
 }
 
+fn is_refused(operation: &Operation<'_>) -> bool {
+    matches!(operation.action(), Action::EndTransaction { refused: true, .. })
+}
+
 impl<'v> Transaction<'v> {
     /// Acknowledged decisions of this kind.
     fn ok(&self, commit: bool) -> impl Iterator<Item = &&'v Operation<'v>> {
@@ -161,7 +165,7 @@ impl<'v> Transaction<'v> {
             let text = format!("{who} was told that it is committed and that it is rolled back");
             judge.violation(text, commit.lines().chain(rollback.lines()));
         }
-        for again in self.ends.iter().filter(|end| end.outcome() == Outcome::Fail) {
+        for again in self.ends.iter().filter(|end| is_refused(end)) {
             let mut done = self.ok(commits(again));
             let before =
                 done.find(|done| done.ok_ns().is_some_and(|ok_ns| ok_ns < again.invoke_ns()));

@@ -149,6 +149,9 @@ pub enum Action {
         commit: bool,
         /// Whether the broker had asked.
         checked: bool,
+        /// Whether it failed by a broker's word, rather than because none was reached.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
     /// A broker asks a producer about a half message.
     Check {

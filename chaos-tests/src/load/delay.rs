@@ -212,7 +212,7 @@ impl Sender {
                 match client.recall(&topic, &handle).await {
                     Ok(()) => return operation.ok(action, None),
                     Err(failed) => {
-                        let is_answer = failed.code.is_some() && failed.is_not_done;
+                        let is_answer = failed.is_refusal();
                         failed.end(operation, action);
                         if is_answer {
                             return;

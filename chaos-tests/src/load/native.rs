@@ -45,6 +45,11 @@ pub(super) struct Failed {
 }
 
 impl Failed {
+    /// Whether a broker said no.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code.is_some() && self.is_not_done
+    }
+
     /// Ends an operation as what it was.
     pub(super) fn end(&self, operation: Operation, action: Action) {
         match self.is_not_done {

@@ -118,8 +118,11 @@ impl Puller {
             let Some((count, next)) = self.pull(from).await else { continue };
             place = Some(next);
             let is_over = was_over && count == 0;
-            if (is_over || self.random.random_bool(0.3)) && self.keep(next).await && is_over {
-                return;
+            if is_over || self.random.random_bool(0.3) {
+                let kept = self.keep(next).await;
+                if is_over && kept {
+                    return;
+                }
             }
             if self.random.random_bool(0.05) {
                 let since_ms = self.random.random_range(1..SINCE_MS_MAX);

@@ -115,7 +115,7 @@ impl Plan {
             4 | 5 => Self::RollBack,
             6 => Self::CommitWhenAsked,
             7 => Self::RollBackWhenAsked,
-            8 if number % 4 == 0 => Self::Silence,
+            8 if number.is_multiple_of(4) => Self::Silence,
             _ => Self::Commit,
         }
     }
@@ -264,16 +264,21 @@ impl Ender {
     /// Tells how it ended, until that is answered.
     async fn end(&self, value: &str, transaction: &Transaction, commit: bool, checked: bool) {
         for _ in 0..ATTEMPTS {
-            let (topic, value) = (self.topic.clone(), value.to_owned());
-            let action = Action::EndTransaction { topic, value, commit, checked };
-            let operation = self.context.recorder.invoke(self.process, action.clone(), None);
+            let action = |refused| Action::EndTransaction {
+                topic: self.topic.clone(),
+                value: value.to_owned(),
+                commit,
+                checked,
+                refused,
+            };
+            let operation = self.context.recorder.invoke(self.process, action(false), None);
             let ended = self.client.end_transaction(&self.topic, transaction, commit, checked);
             match ended.await {
-                Ok(()) => return operation.ok(action, None),
+                Ok(()) => return operation.ok(action(false), None),
                 Err(failed) => {
-                    let is_answer = failed.code.is_some() && failed.is_not_done;
-                    failed.end(operation, action);
-                    if is_answer {
+                    let refused = failed.is_refusal();
+                    failed.end(operation, action(refused));
+                    if refused {
                         return;
                     }
                 }

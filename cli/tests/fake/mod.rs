@@ -321,7 +321,7 @@ impl MessagingService for Service {
         state.saw(request.metadata());
         let message_id = request.into_inner().recall_handle;
         let known = state.sent.iter().any(|message| id(message) == message_id);
-        let code = if known { Code::Ok } else { Code::MessageNotFound };
+        let code = if known { Code::Ok } else { Code::NotFound };
         Ok(Response::new(RecallMessageResponse { status: status(code), message_id }))
     }
 

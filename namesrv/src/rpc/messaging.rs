@@ -1,6 +1,6 @@
 //! `apache.rocketmq.v2.MessagingService` as far as a name server has it: routes and assignments.
 //!
-//! Every other call is answered with `NOT_IMPLEMENTED` in the response body, which official clients
+//! Two calls are passed on ([`super::relay`]). Every other call is answered with `NOT_IMPLEMENTED` in the response body, which official clients
 //! report to their user with the text, while they take a gRPC error for a broken connection.
 //!
 //! Not here: `x-mq-client-id` and the other headers; nothing depends on who asks.
@@ -8,22 +8,26 @@
 use raftmq_proto::names;
 use raftmq_proto::names::NameError;
 use raftmq_proto::route::Shape;
+use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
 use raftmq_proto::v2::messaging_service_server::MessagingService;
 use raftmq_proto::v2::*;
 use tonic::Request;
 use tonic::Response;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 use crate::metrics;
 use crate::route_table::NoRoute;
 use crate::route_table::RouteTable;
 
 use super::SharedTable;
+use super::relay::Relay;
 
 const NOT_HERE: &str = "a name server only serves routes; connect to the brokers in the route";
 
 pub(crate) struct Messaging {
     pub(crate) table: SharedTable,
+    pub(crate) relay: Relay,
 }
 
 /// An answer of a single frame.
@@ -118,9 +122,22 @@ impl MessagingService for Messaging {
 
     async fn end_transaction(
         &self,
-        _request: Request<EndTransactionRequest>,
+        request: Request<EndTransactionRequest>,
     ) -> Result<Response<EndTransactionResponse>, tonic::Status> {
-        Ok(Response::new(EndTransactionResponse { status: not_here("EndTransaction") }))
+        let topic = request.get_ref().topic.clone().unwrap_or_default();
+        let answer = match self.leaders(&topic) {
+            Ok(leaders) => {
+                let call = |mut broker: MessagingServiceClient<Channel>, request| async move {
+                    broker.end_transaction(request).await
+                };
+                self.relay.ask(leaders, request, call, |answer| &answer.status).await
+            }
+            Err(error) => Err(error),
+        };
+        let failed = |(code, message)| EndTransactionResponse {
+            status: Some(status("EndTransaction", code, message)),
+        };
+        Ok(Response::new(answer.unwrap_or_else(failed)))
     }
 
     async fn notify_client_termination(
@@ -144,12 +161,23 @@ impl MessagingService for Messaging {
 
     async fn recall_message(
         &self,
-        _request: Request<RecallMessageRequest>,
+        request: Request<RecallMessageRequest>,
     ) -> Result<Response<RecallMessageResponse>, tonic::Status> {
-        Ok(Response::new(RecallMessageResponse {
-            status: not_here("RecallMessage"),
+        let topic = request.get_ref().topic.clone().unwrap_or_default();
+        let answer = match self.leaders(&topic) {
+            Ok(leaders) => {
+                let call = |mut broker: MessagingServiceClient<Channel>, request| async move {
+                    broker.recall_message(request).await
+                };
+                self.relay.ask(leaders, request, call, |answer| &answer.status).await
+            }
+            Err(error) => Err(error),
+        };
+        let failed = |(code, message)| RecallMessageResponse {
+            status: Some(status("RecallMessage", code, message)),
             ..Default::default()
-        }))
+        };
+        Ok(Response::new(answer.unwrap_or_else(failed)))
     }
 
     async fn sync_lite_subscription(
@@ -193,6 +221,12 @@ impl MessagingService for Messaging {
 }
 
 impl Messaging {
+    /// Addresses of the leaders of all groups that have a topic.
+    fn leaders(&self, topic: &Resource) -> Result<Vec<String>, (Code, String)> {
+        self.find(topic, None, |table, topic, now| table.leaders(topic, now))
+            .map_err(QueryError::status)
+    }
+
     fn find<T>(
         &self,
         topic: &Resource,

@@ -246,7 +246,8 @@ mod tests {
         for (offset, attempt) in [(3, 0), (4, 1), (5, 1), (6, 4)] {
             own.inflight.insert(offset, wire::InflightRecord { attempt, ..Default::default() });
         }
-        let queue = of_queue("t".to_owned(), 0, Queue { min: 0, max: 10 }, &own);
+        let queue =
+            of_queue("t".to_owned(), 0, Queue { min: 0, max: 10, ..Queue::default() }, &own);
         assert_eq!((queue.commit_offset, queue.ready_count), (3, 3));
         assert_eq!((queue.inflight_count, queue.retry_count, queue.held_count), (3, 1, 1));
     }

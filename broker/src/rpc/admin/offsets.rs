@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_offset_lies_in_the_queue_or_at_its_end() {
-        let queue = Queue { min: 3, max: 7 };
+        let queue = Queue { min: 3, max: 7, ..Queue::default() };
         assert_eq!(within(3, 0, queue).unwrap(), 3);
         assert_eq!(within(7, 0, queue).unwrap(), 7);
         for offset in [2, 8] {

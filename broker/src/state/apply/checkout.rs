@@ -53,8 +53,11 @@ impl Step<'_> {
             let offset = match start.kind() {
                 wire::start::Kind::First => queue.min,
                 wire::start::Kind::Last => queue.max,
+                // What this entry stored is not in the tables yet, but no message is of the future.
+                wire::start::Kind::Timestamp if start.timestamp_ms > self.time_ms => queue.max,
                 wire::start::Kind::Timestamp => {
-                    state::offset_at(self.store, ids.1, queue_id, queue, start.timestamp_ms)
+                    let first = |from, to| self.first_unit(ids.1, queue_id, from, to);
+                    state::first_where(queue, first, |unit| unit.stored_ms >= start.timestamp_ms)
                 }
             };
             state.consumption(ids).queue(queue_id as usize).next_offset = offset;
@@ -73,10 +76,16 @@ impl Step<'_> {
     ) {
         let ids = (command.group_id, command.topic_id);
         for offset in &part.reread {
-            let Some(record) = state.consumption(ids).inflight(part.queue_id, *offset) else {
+            let consumption = state.consumptions.get(&ids);
+            let Some(record) = consumption.and_then(|it| it.inflight(part.queue_id, *offset))
+            else {
                 continue;
             };
             if record.attempt_hash == 0 || record.attempt_hash != command.attempt_hash {
+                continue;
+            }
+            // The one before it may have gone to somebody else since.
+            if !self.is_its_turn(state, ids, part.queue_id, *offset, record.group_hash) {
                 continue;
             }
             let record = wire::InflightRecord {
@@ -152,11 +161,21 @@ impl Step<'_> {
             );
         }
         let group_of = |groups: &[u64], at: usize| groups.get(at).copied().unwrap_or(0);
+        // Messages that were taken out after the leader chose them are gone.
+        let queue = state.topics.get(&ids.1).and_then(|it| it.queues.get(part.queue_id as usize));
+        let holes = queue.is_some_and(|queue| queue.holes);
+        let key_of = |offset| keys::offset_key(table::UNIT, &[ids.1, part.queue_id], offset);
         for (at, offset) in part.held.iter().enumerate() {
+            if holes && self.get(&key_of(*offset)).is_none() {
+                continue;
+            }
             let group_hash = group_of(&part.held_groups, at);
             self.hold(state, ids, (part.queue_id, *offset), group_hash);
         }
         for (at, offset) in part.taken.iter().enumerate() {
+            if holes && self.get(&key_of(*offset)).is_none() {
+                continue;
+            }
             let group_hash = group_of(&part.taken_groups, at);
             if !self.is_its_turn(state, ids, part.queue_id, *offset, group_hash) {
                 self.hold(state, ids, (part.queue_id, *offset), group_hash);

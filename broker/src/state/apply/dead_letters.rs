@@ -89,15 +89,21 @@ impl Step<'_> {
         queue_id: u32,
         offset: u64,
     ) -> Result<Option<Unit>, Rejection> {
-        let topic = state.topics.get(&topic_id).ok_or(Rejection::TopicNotFound)?;
-        let Some(queue) = topic.queues.get(queue_id as usize).copied() else { return Ok(None) };
+        let topic = state.topics.get_mut(&topic_id).ok_or(Rejection::TopicNotFound)?;
+        let Some(queue) = topic.queues.get_mut(queue_id as usize) else { return Ok(None) };
+        if offset < queue.min {
+            // Trimmed, perhaps by this very entry.
+            return Ok(None);
+        }
         let key = keys::offset_key(table::UNIT, &[topic_id, queue_id], offset);
         let Some(unit) = self.get(&key).map(|value| Unit::decode(&value)) else { return Ok(None) };
         self.unset(key);
         if unit.moved_at.is_some() {
-            self.batch.delete(&keys::moved_key(unit.log_index, topic_id, queue_id, offset));
+            self.unset(keys::moved_key(unit.log_index, topic_id, queue_id, offset));
         }
         // The last index entry tells a starting node where the queue ends; this may have been it.
+        queue.holes = true;
+        let queue = *queue;
         self.put_queue(topic_id, queue_id, queue);
         let groups: Vec<_> =
             state.consumptions.keys().filter(|ids| ids.1 == topic_id).copied().collect();

@@ -37,6 +37,7 @@ use super::keys::Unit;
 use super::keys::table;
 use crate::command;
 use crate::command::Command;
+use crate::state;
 
 /// What one command answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,6 +321,20 @@ impl Step<'_> {
         self.written.insert(key, None);
     }
 
+    /// The first index entry in `from..to` (`to` exclusive) that was there before this entry and still
+    /// is.
+    fn first_unit(&self, topic_id: u32, queue_id: u32, from: u64, to: u64) -> Option<(u64, Unit)> {
+        let mut first = None;
+        state::units(self.store, topic_id, queue_id, from, to, |offset, unit| {
+            let key = keys::offset_key(table::UNIT, &[topic_id, queue_id], offset);
+            if !self.written.contains_key(&key) {
+                first = Some((offset, unit));
+            }
+            first.is_none()
+        });
+        first
+    }
+
     /// Appends an index entry to a queue; the queue may be one of a topic that had more of them.
     fn place(
         &mut self,
@@ -337,7 +352,7 @@ impl Step<'_> {
         self.batch.put(&key, &unit.encode());
         if let Some(placed) = unit.moved_at {
             let key = keys::moved_key(unit.log_index, topic_id, queue_id, offset);
-            self.batch.put(&key, &placed.to_be_bytes());
+            self.set(key, placed.to_be_bytes().to_vec());
         }
         self.stored.push(topic_id);
         Some((queue_id, offset))

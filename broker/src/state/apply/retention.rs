@@ -1,6 +1,13 @@
 //! Letting go of old messages, and of what is remembered about them.
+//!
+//! The leader decides what may go from a state that entries under way may have changed: a trim that
+//! would let go of something that is needed by now does nothing.
+
+use std::collections::BTreeMap;
 
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 
 use super::CommandReply;
 use super::Outcome;
@@ -11,15 +18,21 @@ use super::table;
 use crate::state;
 use crate::state::DEDUP_WINDOW_MS;
 use crate::state::ENDED_WINDOW_MS;
+use crate::state::Moved;
 use crate::state::Queue;
 
 impl Step<'_> {
     pub(super) fn trim(&mut self, state: &mut State, command: &wire::Trim) -> Outcome {
         let before = command.before_log_index;
+        let cuts = self.cuts(state, before);
+        let overtaken = self.is_moved_across(state, before) || is_held(state, &cuts);
+        if overtaken && !planted(Bug::RetentionPastUnread) {
+            // The leader decides again.
+            return Ok(CommandReply::Done);
+        }
         state.trimmed_before = state.trimmed_before.max(before);
-        let topic_ids: Vec<u32> = state.topics.keys().copied().collect();
-        for topic_id in topic_ids {
-            self.trim_topic(state, topic_id, before);
+        for ((topic_id, queue_id), min) in cuts {
+            self.trim_queue(state, topic_id, queue_id, min);
         }
         let mut moved_end = vec![table::MOVED];
         moved_end.extend_from_slice(&before.to_be_bytes());
@@ -31,35 +44,63 @@ impl Step<'_> {
         Ok(CommandReply::Done)
     }
 
+    /// Which queues (topic id, queue id) get another first offset when all goes that came into them
+    /// before entry `before`.
+    fn cuts(&self, state: &State, before: u64) -> BTreeMap<(u32, u32), u64> {
+        let mut cuts = BTreeMap::new();
+        for (topic_id, topic) in &state.topics {
+            for (queue_id, queue) in (0..).zip(&topic.queues) {
+                let first = |from, to| self.first_unit(*topic_id, queue_id, from, to);
+                let kept = |unit: &state::Unit| unit.placed_index() >= before;
+                let min = state::first_where(*queue, first, kept);
+                if min != queue.min {
+                    cuts.insert((*topic_id, queue_id), min);
+                }
+            }
+        }
+        cuts
+    }
+
     /// Drops the hours of a table that end before `before_ms` and before the window that must stay.
     fn forget(&mut self, table: u8, before_ms: u64, window_ms: u64) {
         let bucket = before_ms.min(self.time_ms.saturating_sub(window_ms)) / keys::BUCKET_MS;
         self.batch.delete_range(&[table], &keys::key(table, &[bucket as u32]));
     }
 
-    fn trim_topic(&mut self, state: &mut State, topic_id: u32, before: u64) {
-        let Some(topic) = state.topics.get(&topic_id) else { return };
-        let queues = topic.queues.clone();
-        for (queue_id, queue) in (0..).zip(queues) {
-            let kept = |unit: &state::Unit| unit.placed_index() >= before;
-            let min = state::first_where(self.store, topic_id, queue_id, queue, kept);
-            if min == queue.min {
-                continue;
-            }
-            let from = keys::offset_key(table::UNIT, &[topic_id, queue_id], queue.min);
-            let to = keys::offset_key(table::UNIT, &[topic_id, queue_id], min);
-            self.batch.delete_range(&from, &to);
-            self.put_queue(topic_id, queue_id, Queue { min, ..queue });
-            if let Some(topic) = state.topics.get_mut(&topic_id) {
-                topic.queues[queue_id as usize].min = min;
-            }
-            self.skip_trimmed(state, topic_id, queue_id, min);
-        }
+    fn trim_queue(&mut self, state: &mut State, topic_id: u32, queue_id: u32, min: u64) {
+        let Some(topic) = state.topics.get_mut(&topic_id) else { return };
+        let queue = &mut topic.queues[queue_id as usize];
+        let from = keys::offset_key(table::UNIT, &[topic_id, queue_id], queue.min);
+        let to = keys::offset_key(table::UNIT, &[topic_id, queue_id], min);
+        self.batch.delete_range(&from, &to);
+        queue.min = min;
+        let queue = *queue;
+        self.put_queue(topic_id, queue_id, queue);
+        self.skip_trimmed(state, topic_id, queue_id, min);
+    }
+
+    /// Whether a record before `before` was moved into a queue since: the entry that moved it may have
+    /// come after the leader's decision and before the trim.
+    fn is_moved_across(&self, state: &State, before: u64) -> bool {
+        let across = |moved: &Moved| {
+            moved.log_index < before
+                && moved.placed_index >= before
+                && state.topics.contains_key(&moved.topic_id)
+        };
+        let written = self.written.iter().filter(|(key, _)| key[0] == table::MOVED);
+        let written = written.filter_map(|(key, value)| Some(Moved::of(key, value.as_ref()?)));
+        let mut found = written.into_iter().any(|moved| across(&moved));
+        state::moved_before(self.store, before, |key, moved| {
+            found |= !self.written.contains_key(key) && across(&moved);
+            !found
+        });
+        found
     }
 
     pub(super) fn put_queue(&mut self, topic_id: u32, queue_id: u32, queue: Queue) {
         let mut value = queue.min.to_be_bytes().to_vec();
         value.extend_from_slice(&queue.max.to_be_bytes());
+        value.push(queue.holes.into());
         self.batch.put(&keys::key(table::QUEUE, &[topic_id, queue_id]), &value);
     }
 
@@ -81,4 +122,15 @@ impl Step<'_> {
             }
         }
     }
+}
+
+/// Whether a consumer group holds a message that would go: it may have come by it after the leader's
+/// decision and before the trim.
+fn is_held(state: &State, cuts: &BTreeMap<(u32, u32), u64>) -> bool {
+    state.consumptions.iter().any(|(ids, consumption)| {
+        (0..).zip(&consumption.queues).any(|(queue_id, progress)| {
+            let first = progress.inflight.keys().next();
+            cuts.get(&(ids.1, queue_id)).zip(first).is_some_and(|(min, first)| first < min)
+        })
+    })
 }

@@ -61,6 +61,10 @@ impl Step<'_> {
                 let id = &message.message_id;
                 waiting(queue_id, Some(self.delay(state, topic_id, queue_id, due_ms, unit, id)))
             }
+            // Its id is forgotten, the transaction is not: the first half message stays.
+            Release::OnCommit(_) if self.is_pending(topic_id, &message.message_id) => {
+                return Ok(Sent { repeated: true, ..waiting(queue_id, None) });
+            }
             Release::OnCommit(check_ms) if !planted(Bug::HalfMessageVisible) => {
                 self.begin_transaction(
                     state,

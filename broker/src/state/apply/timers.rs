@@ -20,6 +20,7 @@ use super::keys;
 use super::table;
 use crate::command::Carry;
 use crate::state;
+use crate::state::DEDUP_WINDOW_MS;
 use crate::timers::EARLY_MS;
 
 impl Step<'_> {
@@ -70,28 +71,15 @@ impl Step<'_> {
     pub(super) fn fire(&mut self, state: &mut State, command: &wire::Fire) -> CommandReply {
         let early_ms = if planted(Bug::TimerFiresEarly) { EARLY_MS } else { 0 };
         let until_ms = command.until_ms.min(self.time_ms + early_ms);
-        let mut due = Vec::new();
-        let mut next_due_ms = u64::MAX;
-        self.store.scan(&[table::TIMER], &[table::TIMER + 1], |key, _| {
-            let timer = keys::timer_at(key, 1);
-            if timer.due_ms > until_ms || due.len() >= command.count as usize {
-                next_due_ms = timer.due_ms;
-                return false;
-            }
-            due.push(timer);
-            true
-        });
-        // Those that this entry set are not in the tables yet.
-        let set =
-            self.written.iter().filter(|(key, value)| key[0] == table::TIMER && value.is_some());
-        let set_due_ms = set.map(|(key, _)| keys::timer_at(key, 1).due_ms).min();
-        state.next_due_ms = next_due_ms.min(set_due_ms.unwrap_or(u64::MAX));
+        let count = command.count as usize;
+        let timers = self.first_timers(until_ms, count + 1);
+        let due = timers.iter().take(count).take_while(|timer| timer.due_ms <= until_ms).count();
+        state.next_due_ms = timers.get(due).map_or(u64::MAX, |timer| timer.due_ms);
         let mut fired = Fired::default();
-        for timer in due {
-            // Gone: an earlier command of this entry removed it.
-            let Some(record) = self.timer(&timer) else { continue };
+        for timer in &timers[..due] {
+            let Some(record) = self.timer(timer) else { continue };
             let unit = Unit::decode(&record.unit);
-            self.remove_timer(&timer, &unit);
+            self.remove_timer(timer, &unit);
             if record.check {
                 self.check(state, command, &record, unit, &mut fired);
             } else if self.deliver(state, &record, unit) {
@@ -99,6 +87,26 @@ impl Step<'_> {
             }
         }
         CommandReply::Fired(fired)
+    }
+
+    /// The first `count` timers in the order in which they fire, as far as there are so many up to
+    /// `until_ms`, and otherwise one behind that.
+    fn first_timers(&self, until_ms: u64, count: usize) -> Vec<wire::Timer> {
+        // What this entry set is not in the tables yet; what it removed is still there.
+        let set = self.written.iter().filter(|(_, value)| value.is_some());
+        let set = set.map(|(key, _)| key).filter(|key| key[0] == table::TIMER);
+        let mut found: Vec<Vec<u8>> = set.cloned().collect();
+        let mut wanted = count;
+        self.store.scan(&[table::TIMER], &[table::TIMER + 1], |key, _| {
+            if self.written.contains_key(key) {
+                return true;
+            }
+            found.push(key.to_vec());
+            wanted = wanted.saturating_sub(1);
+            wanted > 0 && keys::timer_at(key, 1).due_ms <= until_ms
+        });
+        found.sort_unstable();
+        found.iter().map(|key| keys::timer_at(key, 1)).collect()
     }
 
     /// A delayed message comes into its queue, unless its topic is gone.
@@ -123,7 +131,10 @@ impl Step<'_> {
             self.set(recalled, record.message_id.to_vec());
             return Ok(CommandReply::Recalled { message_id: record.message_id });
         }
-        if let Some(message_id) = self.get(&recalled) {
+        let hours = |ms: u64| ms / keys::BUCKET_MS;
+        // As a trim forgets them, whether there was one or not.
+        let remembered = hours(timer.due_ms) >= hours(self.time_ms.saturating_sub(DEDUP_WINDOW_MS));
+        if remembered && let Some(message_id) = self.get(&recalled) {
             return Ok(CommandReply::Recalled { message_id: message_id.into() });
         }
         Err(Rejection::NotPending(if timer.due_ms <= self.time_ms {

@@ -62,6 +62,11 @@ impl Step<'_> {
         self.set_timer(state, check_ms, unit, &record)
     }
 
+    /// Whether a transaction with this id waits for its producer.
+    pub(super) fn is_pending(&self, topic_id: u32, transaction_id: &[u8]) -> bool {
+        self.half(topic_id, transaction_id).is_some()
+    }
+
     fn half(&self, topic_id: u32, transaction_id: &[u8]) -> Option<wire::HalfRecord> {
         self.get(&keys::half_key(topic_id, transaction_id)).map(|value| state::decode(&value))
     }
@@ -134,7 +139,10 @@ impl Step<'_> {
         fired: &mut Fired,
     ) {
         let (topic_id, transaction_id) = (record.topic_id, &record.message_id);
-        // Gone with its topic.
+        if !state.topics.contains_key(&topic_id) {
+            // Gone with it, though not in the tables yet if this entry deleted it.
+            return;
+        }
         let Some(half) = self.half(topic_id, transaction_id) else { return };
         if half.checks >= command.check_max {
             let mut ended = wire::EndedRecord { ended_ms: self.time_ms, ..Default::default() };

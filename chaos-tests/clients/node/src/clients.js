@@ -29,20 +29,29 @@ export class Clients {
     return this.#start(new Producer({ endpoints: this.#endpoints, topics, logger }));
   }
 
-  simpleConsumer(group, topic, tags = '*') {
+  /** Can send transactional messages too, about which the server may ask `check`. */
+  transactionProducer(topic, check) {
+    const checker = { check: async (message) => check(message) };
+    const endpoints = this.#endpoints;
+    return this.#start(new Producer({ endpoints, topics: [topic], checker, logger }));
+  }
+
+  /** `filter` is tags, or a FilterExpression. */
+  simpleConsumer(group, topic, filter = '*') {
     return this.#start(new SimpleConsumer({
-      ...this.#subscription(group, topic, tags),
+      ...this.#subscription(group, topic, filter),
       awaitDuration: AWAIT_MS,
     }));
   }
 
-  pushConsumer(group, topic, onMessage) {
+  /** An error of `onMessage` means that the message could not be consumed. */
+  pushConsumer(group, topic, onMessage, filter = '*') {
     const consume = (message) => {
       onMessage(message);
       return ConsumeResult.SUCCESS;
     };
     return this.#start(new PushConsumer({
-      ...this.#subscription(group, topic, '*'),
+      ...this.#subscription(group, topic, filter),
       messageListener: { consume },
     }));
   }
@@ -51,8 +60,8 @@ export class Clients {
     await Promise.allSettled(this.#started.map((client) => client.shutdown()));
   }
 
-  #subscription(consumerGroup, topic, tags) {
-    const subscriptions = new Map([[topic, tags]]);
+  #subscription(consumerGroup, topic, filter) {
+    const subscriptions = new Map([[topic, filter]]);
     return { endpoints: this.#endpoints, consumerGroup, subscriptions, logger };
   }
 

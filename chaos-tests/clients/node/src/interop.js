@@ -8,30 +8,41 @@ import { report, within } from './waiting.js';
 const CLOSE_MS_MAX = 30_000;
 
 export async function run(options) {
-  const only = options.only === '' ? Object.keys(CHECKS) : options.only.split(',');
-  const unknown = only.filter((name) => !(name in CHECKS));
-  if (unknown.length > 0) {
-    console.error(`unknown checks ${unknown}, known are ${Object.keys(CHECKS)}`);
-    return 2;
-  }
+  const names = selected(CHECKS, options.only);
+  if (!names) return 2;
 
   let allOk = true;
   const closing = [];
-  for (const name of Object.keys(CHECKS).filter((known) => only.includes(known))) {
+  for (const name of names) {
     const clients = new Clients(options.endpoint);
-    const outcome = await runCheck(name, options, clients);
-    console.log(JSON.stringify({ check: name, ...outcome }));
-    allOk &&= outcome.ok;
+    const ok = await printOutcome(name, () => CHECKS[name](options, clients));
+    allOk &&= ok;
     closing.push(clients.close());
   }
   await within(CLOSE_MS_MAX, Promise.all(closing), 'shutdown').catch(report);
   return allOk ? 0 : 1;
 }
 
-async function runCheck(name, options, clients) {
-  try {
-    return { ok: true, detail: await CHECKS[name](options, clients) };
-  } catch (error) {
-    return { ok: false, detail: `${error.name}: ${error.message}` };
+/** Names of the checks that the option `--only` selects; undefined if it names an unknown one. */
+export function selected(checks, option) {
+  const all = Object.keys(checks);
+  const only = option === '' ? all : option.split(',');
+  const unknown = only.filter((name) => !all.includes(name));
+  if (unknown.length > 0) {
+    console.error(`unknown checks ${unknown}, known are ${all}`);
+    return undefined;
   }
+  return all.filter((name) => only.includes(name));
+}
+
+/** Runs a check, prints its line and returns whether it is ok. */
+export async function printOutcome(name, check) {
+  let outcome;
+  try {
+    outcome = { ok: true, detail: await check() };
+  } catch (error) {
+    outcome = { ok: false, detail: `${error.name}: ${error.message}` };
+  }
+  console.log(JSON.stringify({ check: name, ...outcome }));
+  return outcome.ok;
 }

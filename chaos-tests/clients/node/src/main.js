@@ -1,8 +1,9 @@
-// Command line of the Node.js driver: `interop`, `produce` and `consume`.
+// Command line of the Node.js driver: `interop`, `features`, `produce` and `consume`.
 
 import { parseArgs } from 'node:util';
 
 import * as consume from './consume.js';
+import * as features from './features.js';
 import * as interop from './interop.js';
 import * as produce from './produce.js';
 
@@ -11,6 +12,11 @@ const VERBS = {
     run: interop.run,
     required: ['endpoint', 'topic', 'topic2', 'group', 'group2'],
     defaults: { count: '10000', only: '' },
+  },
+  features: {
+    run: features.run,
+    required: ['endpoint', 'topic', 'group'],
+    defaults: { only: '' },
   },
   produce: {
     run: produce.run,

@@ -1,10 +1,11 @@
-"""Command line of the Python driver: `interop`, `produce` and `consume`."""
+"""Command line of the Python driver: `interop`, `features`, `produce` and `consume`."""
 
 import argparse
 import os
 import sys
 
 import consume
+import features
 import interop
 import produce
 
@@ -19,6 +20,12 @@ def parse():
         verb.add_argument(f"--{name}", required=True)
     verb.add_argument("--count", type=int, default=10_000, help="messages of the check 'bulk'")
     verb.add_argument("--only", type=interop.check_names, default=None, help="name,name")
+
+    verb = verbs.add_parser("features", help="check message types, filters and retries likewise")
+    verb.set_defaults(run=features.run)
+    for name in ("endpoint", "topic", "group"):
+        verb.add_argument(f"--{name}", required=True)
+    verb.add_argument("--only", type=features.check_names, default=None, help="name,name")
 
     verb = verbs.add_parser("produce", help="send at a fixed rate and log every outcome")
     verb.set_defaults(run=produce.run)

@@ -12,6 +12,7 @@ from rocketmq import (
     Producer,
     PushConsumer,
     SimpleConsumer,
+    TransactionChecker,
 )
 
 # Long poll of a simple consumer. Shorter than the client's 20 s, so that a check that waits for
@@ -29,18 +30,22 @@ class Clients(ExitStack):
     def producer(self, *topics):
         return self._start(Producer(self._configuration(), topics))
 
+    def transaction_producer(self, topic, check):
+        """Can send transactional messages too, about which the server may ask `check`."""
+        return self._start(Producer(self._configuration(), [topic], Checker(check)))
+
     def simple_consumer(self, group, topic, tags="*"):
+        return self.filtering_consumer(group, topic, FilterExpression(tags))
+
+    def filtering_consumer(self, group, topic, expression):
         return self._start(
-            SimpleConsumer(
-                self._configuration(), group, {topic: FilterExpression(tags)}, AWAIT_SECONDS
-            )
+            SimpleConsumer(self._configuration(), group, {topic: expression}, AWAIT_SECONDS)
         )
 
-    def push_consumer(self, group, topic, on_message):
+    def push_consumer(self, group, topic, on_message, expression=None):
+        subscription = {topic: expression or FilterExpression()}
         return self._start(
-            PushConsumer(
-                self._configuration(), group, Listener(on_message), {topic: FilterExpression()}
-            )
+            PushConsumer(self._configuration(), group, Listener(on_message), subscription)
         )
 
     def _configuration(self):
@@ -50,6 +55,16 @@ class Clients(ExitStack):
         client.startup()
         self.callback(client.shutdown)
         return client
+
+
+class Checker(TransactionChecker):
+    """Answers the server's questions with what a function of the message returns."""
+
+    def __init__(self, check):
+        self._check = check
+
+    def check(self, message):
+        return self._check(message)
 
 
 class Listener(MessageListener):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 from checks import CHECKS, Skipped
 from clients import Clients
@@ -23,13 +24,23 @@ def run(arguments):
 
 
 def run_check(name, arguments):
+    def check():
+        with Clients(arguments.endpoint) as clients:
+            return CHECKS[name](arguments, clients)
+
+    return print_outcome(name, check)
+
+
+def print_outcome(name, check):
+    """Runs a check, prints its line and returns whether it is ok."""
     outcome = {"check": name, "ok": True}
     try:
-        with Clients(arguments.endpoint) as clients:
-            outcome["detail"] = CHECKS[name](arguments, clients)
+        outcome["detail"] = check()
     except Skipped as reason:
         outcome.update(skipped=True, detail=str(reason))
     except Exception as error:  # Whatever a client raises is the check's result.
         outcome.update(ok=False, detail=f"{type(error).__name__}: {error}")
-    print(json.dumps(outcome), flush=True)
+    # In one piece: checks may run at the same time.
+    sys.stdout.write(json.dumps(outcome) + "\n")
+    sys.stdout.flush()
     return outcome["ok"]

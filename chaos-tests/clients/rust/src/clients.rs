@@ -9,6 +9,7 @@ use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::error::ClientError;
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::{Message, MessageBuilder, MessageView};
+use rocketmq::model::transaction::TransactionResolution;
 use rocketmq::{Producer, SimpleConsumer};
 
 /// Both the long poll and the whole deadline of a receive, since this client adds nothing to it.
@@ -20,6 +21,22 @@ pub async fn producer(endpoint: &str, topics: &[&str]) -> Result<Producer, Clien
     let mut option = ProducerOption::default();
     option.set_topics(topics.to_vec());
     let mut producer = Producer::new(option, client_option(endpoint))?;
+    producer.start().await?;
+    Ok(producer)
+}
+
+/// A started producer that can send transactional messages too, about which the server may ask
+/// `check`.
+pub async fn transaction_producer(
+    endpoint: &str,
+    topic: &str,
+    check: impl Fn(&str) -> TransactionResolution + Send + Sync + 'static,
+) -> Result<Producer, ClientError> {
+    let mut option = ProducerOption::default();
+    option.set_topics(vec![topic]);
+    let checker = Box::new(move |_id, message: MessageView| check(&text(&message)));
+    let mut producer =
+        Producer::new_transaction_producer(option, client_option(endpoint), checker)?;
     producer.start().await?;
     Ok(producer)
 }
@@ -42,12 +59,21 @@ impl Consumer {
         topic: &str,
         tags: &str,
     ) -> Result<Self, ClientError> {
+        let filter = FilterExpression::new(FilterType::Tag, tags);
+        Self::start_with_filter(endpoint, group, topic, filter).await
+    }
+
+    pub async fn start_with_filter(
+        endpoint: &str,
+        group: &str,
+        topic: &str,
+        filter: FilterExpression,
+    ) -> Result<Self, ClientError> {
         let mut option = SimpleConsumerOption::default();
         option.set_consumer_group(group);
         option.set_topics(vec![topic]);
         let mut client = SimpleConsumer::new(option, client_option(endpoint))?;
         client.start().await?;
-        let filter = FilterExpression::new(FilterType::Tag, tags);
         Ok(Self { client, topic: topic.to_owned(), filter })
     }
 

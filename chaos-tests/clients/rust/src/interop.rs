@@ -39,7 +39,11 @@ pub async fn run(options: Options) -> anyhow::Result<i32> {
 
 /// Prints the outcome of one check and returns whether it is ok.
 async fn run_check(name: &str, options: &Options) -> bool {
-    let outcome = survive(checks::run(name, options)).await;
+    print_outcome(name, survive(checks::run(name, options)).await)
+}
+
+/// Prints the line of a check and returns whether it is ok.
+pub fn print_outcome(name: &str, outcome: anyhow::Result<Verdict>) -> bool {
     let line = match &outcome {
         Ok(Verdict::Passed(detail)) => json!({"check": name, "ok": true, "detail": detail}),
         Ok(Verdict::Skipped(reason)) => {

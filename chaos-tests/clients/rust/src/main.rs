@@ -1,9 +1,10 @@
-//! Command line of the Rust driver: `interop`, `produce` and `consume`.
+//! Command line of the Rust driver: `interop`, `features`, `produce` and `consume`.
 
 mod checks;
 mod clients;
 mod consume;
 mod exchange;
+mod features;
 mod interop;
 mod produce;
 mod records;
@@ -14,6 +15,8 @@ use clap::Parser;
 enum Verb {
     /// Checks the API once, one JSON line per check.
     Interop(interop::Options),
+    /// Checks message types, filters and retries likewise.
+    Features(features::Options),
     /// Sends at a fixed rate and logs every outcome.
     Produce(produce::Options),
     /// Receives, acknowledges and logs until SIGTERM.
@@ -24,6 +27,7 @@ enum Verb {
 async fn main() {
     let outcome = match Verb::parse() {
         Verb::Interop(options) => interop::run(options).await,
+        Verb::Features(options) => features::run(options).await,
         Verb::Produce(options) => produce::run(options).await,
         Verb::Consume(options) => consume::run(options).await,
     };

@@ -16,6 +16,7 @@ import org.apache.rocketmq.client.apis.message.Message;
 import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 
 /** Makes the official clients for one endpoint, with their defaults wherever they have one. */
 final class Clients {
@@ -39,6 +40,16 @@ final class Clients {
             .build();
     }
 
+    /** Can send transactional messages too, about which the server may ask the checker. */
+    Producer transactionProducer(String topic, TransactionChecker checker)
+        throws ClientException {
+        return provider.newProducerBuilder()
+            .setClientConfiguration(configuration)
+            .setTopics(topic)
+            .setTransactionChecker(checker)
+            .build();
+    }
+
     SimpleConsumer simpleConsumer(String group, String topic) throws ClientException {
         return simpleConsumer(group, topic, FilterExpression.SUB_ALL);
     }
@@ -55,10 +66,15 @@ final class Clients {
 
     PushConsumer pushConsumer(String group, String topic, MessageListener listener)
         throws ClientException {
+        return pushConsumer(group, topic, FilterExpression.SUB_ALL, listener);
+    }
+
+    PushConsumer pushConsumer(String group, String topic, FilterExpression filter,
+        MessageListener listener) throws ClientException {
         return provider.newPushConsumerBuilder()
             .setClientConfiguration(configuration)
             .setConsumerGroup(group)
-            .setSubscriptionExpressions(subscription(topic, FilterExpression.SUB_ALL))
+            .setSubscriptionExpressions(subscription(topic, filter))
             .setMessageListener(listener)
             .build();
     }

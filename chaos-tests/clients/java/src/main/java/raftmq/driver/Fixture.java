@@ -15,11 +15,12 @@ final class Fixture {
     private final Closing closing = new Closing();
     private volatile Producer producer;
 
-    Fixture(Flags flags) throws UsageException {
+    /** The names are the flags that must be there. */
+    Fixture(Flags flags, String... names) throws UsageException {
         this.flags = flags;
         clients = new Clients(flags);
         bulkCount = flags.integer("count", 10_000);
-        for (String name : List.of("topic", "topic2", "group", "group2")) {
+        for (String name : names) {
             flags.required(name);
         }
     }

@@ -1,16 +1,9 @@
 package raftmq.driver;
 
 import java.io.PrintStream;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.FutureTask;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
-import java.util.stream.Collectors;
 
 /** Runs the checks one after the other and prints a line of JSON for each. */
 final class Interop {
@@ -25,16 +18,8 @@ final class Interop {
 
     Interop(Flags flags, PrintStream out) throws UsageException {
         this.out = out;
-        fixture = new Fixture(flags);
-        checks = all(fixture);
-        if (flags.optional("only").isPresent()) {
-            Set<String> only = Arrays.stream(flags.required("only").split(","))
-                .collect(Collectors.toSet());
-            if (!checks.keySet().containsAll(only)) {
-                throw new UsageException("--only knows " + checks.keySet());
-            }
-            checks.keySet().retainAll(only);
-        }
+        fixture = new Fixture(flags, "topic", "topic2", "group", "group2");
+        checks = CheckRun.selected(all(fixture), flags);
     }
 
     private static Map<String, Callable<String>> all(Fixture fixture) {
@@ -63,32 +48,11 @@ final class Interop {
     int run() throws Exception {
         boolean allOk = true;
         for (Map.Entry<String, Callable<String>> check : checks.entrySet()) {
-            allOk &= run(check.getKey(), check.getValue());
+            String name = check.getKey();
+            long limit = name.equals("bulk") ? BULK_SECONDS : CHECK_SECONDS;
+            allOk &= CheckRun.print(out, name, check.getValue(), limit);
         }
         fixture.close();
         return allOk ? 0 : 1;
-    }
-
-    private boolean run(String name, Callable<String> check) throws InterruptedException {
-        // A thread of its own: the client may hang, and the other checks should still run.
-        FutureTask<String> task = new FutureTask<>(check);
-        Thread thread = new Thread(task, name);
-        thread.start();
-        long limit = name.equals("bulk") ? BULK_SECONDS : CHECK_SECONDS;
-        boolean ok = false;
-        String detail;
-        try {
-            detail = task.get(limit, TimeUnit.SECONDS);
-            ok = true;
-        } catch (ExecutionException e) {
-            detail = e.getCause() instanceof CheckFailed
-                ? e.getCause().getMessage()
-                : Failures.describe(e.getCause());
-        } catch (TimeoutException e) {
-            task.cancel(true);
-            detail = "not finished after " + limit + " s";
-        }
-        out.println(Json.object("check", name, "ok", ok, "detail", detail));
-        return ok;
     }
 }

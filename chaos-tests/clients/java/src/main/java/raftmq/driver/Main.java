@@ -5,7 +5,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 
-/** Entry point: {@code interop}, {@code produce} or {@code consume}, each with its flags. */
+/**
+ * Entry point: {@code interop}, {@code features}, {@code produce} or {@code consume}, each with
+ * its flags.
+ */
 public final class Main {
     private static final int EXIT_USAGE = 2;
 
@@ -24,11 +27,12 @@ public final class Main {
     private static int run(String[] args, PrintStream protocol) {
         try {
             if (args.length == 0) {
-                throw new UsageException("usage: interop|produce|consume --flag value ...");
+                throw new UsageException("usage: interop|features|produce|consume --flag value ...");
             }
             Flags flags = Flags.parse(Arrays.asList(args).subList(1, args.length));
             return switch (args[0]) {
                 case "interop" -> new Interop(flags, protocol).run();
+                case "features" -> new Features(flags, protocol).run();
                 case "produce" -> new Produce(flags, protocol).run();
                 case "consume" -> new Consume(flags, protocol).run();
                 default -> throw new UsageException("unknown command " + args[0]);

@@ -15,7 +15,7 @@ final class Receiving {
     /** The shortest invisible duration that Apache RocketMQ accepts. */
     static final Duration SHORT = Duration.ofSeconds(10);
 
-    private static final int BATCH = 16;
+    static final int BATCH = 16;
     /** A message should come within one long poll; the rest is for a busy machine. */
     private static final Duration PATIENCE = Duration.ofSeconds(60);
 

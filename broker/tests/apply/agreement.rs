@@ -1,10 +1,5 @@
 //! The state machine against random commands: replicas agree whatever happens between entries.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
-#![allow(missing_docs)]
-
-mod replica;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -13,10 +8,14 @@ use proptest::test_runner::FileFailurePersistence;
 use raftmq_broker::command;
 use raftmq_broker::command::Command;
 use raftmq_broker::command::NewMessage;
+use raftmq_broker::command::Release;
 use raftmq_broker::command::Send;
 use raftmq_broker::state::CommandReply;
 use raftmq_proto::raftmq as wire;
-use replica::Replica;
+use raftmq_proto::v2::TransactionResolution;
+
+use crate::replica::Replica;
+use crate::replica::commands as simple;
 
 /// Few cases: each opens two databases.
 fn config() -> ProptestConfig {
@@ -49,6 +48,12 @@ fn commands() -> impl Strategy<Value = Command> {
     let message = (0..2u32, 0..30u32).prop_map(|(queue_id, id)| NewMessage {
         queue_id,
         tag_hash: u64::from(id % 3),
+        group_hash: u64::from(id % 5),
+        release: match id % 7 {
+            0 => Release::At(1_000_000 + u64::from(id) * 10),
+            1 => Release::OnCommit(1_000_000 + u64::from(id) * 10),
+            _ => Release::AtOnce,
+        },
         message_id: format!("id-{id}").into(),
         record: format!("record {id}").into(),
         record_offset: 0,
@@ -66,22 +71,24 @@ fn commands() -> impl Strategy<Value = Command> {
                     next_offset: from + count,
                     taken: (from..from + count).collect(),
                     again: (0..from).collect(),
+                    taken_groups: (from..from + count).map(|offset| offset % 4).collect(),
+                    ..Default::default()
                 }],
                 visible_at_ms: 1_000_000 + time * 10,
                 renew_client_id: if count % 2 == 0 { String::new() } else { "c".to_owned() },
+                attempt_hash: time % 3,
             })
         },
     );
     prop_oneof![
         8 => send,
         6 => checkout,
-        2 => name().prop_map(|name| Command::CreateTopic(wire::CreateTopic {
-            name, queue_count: 2, message_type: 1, retention_ms: 0,
-        })),
+        2 => name().prop_map(|name| simple::topic(&name, 2)),
         1 => name().prop_map(|name| Command::DeleteTopic(wire::DeleteTopic { name })),
-        2 => name().prop_map(|name| Command::CreateGroup(wire::CreateGroup {
-            name, max_attempts: 2,
-        })),
+        2 => (name(), any::<bool>()).prop_map(|(name, fifo)| match fifo {
+            true => simple::fifo_group(&name, 2),
+            false => simple::group(&name, 2),
+        }),
         1 => name().prop_map(|name| Command::DeleteGroup(wire::DeleteGroup { name })),
         4 => receipt().prop_map(|r| Command::Ack(wire::Ack { receipt: Some(r) })),
         2 => (receipt(), 0..50u64).prop_map(|(r, time)| {
@@ -99,9 +106,29 @@ fn commands() -> impl Strategy<Value = Command> {
             client_id: "c".to_owned(), visible_at_ms: 1_000_100,
         })),
         1 => (0..30u64).prop_map(|before_log_index| Command::Trim(wire::Trim {
-            before_log_index, dead_letters_before_ms: 0,
+            before_log_index, stored_before_ms: 0,
         })),
+        3 => (0..60u64).prop_map(|time| simple::fire(1_000_000 + time * 10)),
+        2 => (0..30u32, any::<bool>()).prop_map(|(id, commit)| {
+            let resolution = if commit {
+                TransactionResolution::Commit
+            } else {
+                TransactionResolution::Rollback
+            };
+            simple::end(&format!("id-{id}"), resolution)
+        }),
+        1 => (1..4u32, 0..8u64).prop_map(|(topic_id, at)| simple::redrive(topic_id, &[at])),
+        1 => (1..4u32, 0..8u64).prop_map(|(topic_id, at)| simple::discard(topic_id, &[at])),
+        1 => (0..8u64).prop_map(simple::reset),
     ]
+}
+
+/// What is in memory and was loaded from the tables.
+fn seen(replica: &Replica) -> impl PartialEq + std::fmt::Debug + use<> {
+    let state = replica.state.read();
+    let view = state.view(&replica.store);
+    let queues: Vec<_> = view.topics().iter().map(|topic| view.queues(topic.id)).collect();
+    (view.time_ms(), view.topics(), view.groups(), view.consumptions(), queues)
 }
 
 proptest! {
@@ -126,31 +153,20 @@ proptest! {
             }
         }
         // What is in memory is what the tables say.
-        let before = format!("{:?}", steady.state.read());
+        let before = seen(&steady);
         steady.reload();
-        let after = format!("{:?}", steady.state.read());
-        prop_assert_eq!(before, after);
+        prop_assert_eq!(before, seen(&steady));
     }
 
     /// Against a model of one queue: each message id is stored once, at its own offset, in order.
     #[test]
     fn each_message_id_has_one_place(ids in prop::collection::vec(0..40u32, 1..80)) {
         let mut replica = Replica::new();
-        let create = wire::CreateTopic {
-            name: "t".to_owned(), queue_count: 1, message_type: 1, retention_ms: 0,
-        };
-        replica.apply(1, &[Command::CreateTopic(create)]);
+        replica.apply(1, &[simple::topic("t", 1)]);
         let mut places: BTreeMap<u32, u64> = BTreeMap::new();
         for (step, chunk) in ids.chunks(3).enumerate() {
-            let messages = chunk.iter().map(|id| NewMessage {
-                queue_id: 0,
-                tag_hash: 0,
-                message_id: format!("id-{id}").into(),
-                record: "r".into(),
-                record_offset: 0,
-            }).collect();
-            let send = Command::Send(Send { topic_id: 1, messages });
-            let replies = replica.apply(2 + step as u64, &[send]);
+            let messages = chunk.iter().map(|id| simple::message(&format!("id-{id}"))).collect();
+            let replies = replica.apply(2 + step as u64, &[simple::send(messages)]);
             let CommandReply::Sent(sent) = &replies[0] else { panic!("{replies:?}") };
             for (id, sent) in chunk.iter().zip(sent) {
                 let known = places.get(id).copied();
@@ -167,26 +183,12 @@ proptest! {
 #[test]
 fn a_message_id_is_forgotten_after_the_window() {
     let mut replica = Replica::new();
-    let create = wire::CreateTopic {
-        name: "t".to_owned(),
-        queue_count: 1,
-        message_type: 1,
-        retention_ms: 0,
-    };
-    replica.apply(0, &[Command::CreateTopic(create)]);
-    let mut send = |time_ms: u64| {
-        let message = NewMessage {
-            queue_id: 0,
-            tag_hash: 0,
-            message_id: "same".into(),
-            record: "r".into(),
-            record_offset: 0,
-        };
-        let send = Command::Send(Send { topic_id: 1, messages: vec![message] });
-        match &replica.apply(time_ms, &[send])[0] {
-            CommandReply::Sent(sent) => sent[0].offset,
-            other => panic!("{other:?}"),
-        }
+    replica.apply(0, &[simple::topic("t", 1)]);
+    let mut send = |time_ms: u64| match &replica
+        .apply(time_ms, &[simple::send(vec![simple::message("same")])])[0]
+    {
+        CommandReply::Sent(sent) => sent[0].offset,
+        other => panic!("{other:?}"),
     };
     let window = raftmq_broker::state::DEDUP_WINDOW_MS;
     // Over the border between two hours, where the ids lie in two buckets.
@@ -201,30 +203,18 @@ fn a_message_id_is_forgotten_after_the_window() {
 #[test]
 fn the_beginning_of_a_group_survives_a_restart_before_a_trim() {
     let (mut steady, mut restarting) = (Replica::new(), Replica::new());
-    let message = NewMessage {
-        queue_id: 0,
-        tag_hash: 0,
-        message_id: "id".into(),
-        record: "r".into(),
-        record_offset: 0,
-    };
     let checkout = wire::QueueCheckout { queue_id: 1, ..Default::default() };
     let entries = [
-        vec![Command::CreateTopic(wire::CreateTopic {
-            name: "t".to_owned(),
-            queue_count: 2,
-            message_type: 1,
-            retention_ms: 0,
-        })],
-        vec![Command::CreateGroup(wire::CreateGroup { name: "g".to_owned(), max_attempts: 1 })],
-        vec![Command::Send(Send { topic_id: 1, messages: vec![message] })],
+        vec![simple::topic("t", 2)],
+        vec![simple::group("g", 1)],
+        vec![simple::send(vec![simple::message("id")])],
         vec![Command::Checkout(wire::Checkout {
             group_id: 1,
             topic_id: 1,
             queues: vec![checkout],
             ..Default::default()
         })],
-        vec![Command::Trim(wire::Trim { before_log_index: 9, dead_letters_before_ms: 0 })],
+        vec![simple::trim(9)],
     ];
     for commands in entries {
         steady.apply(1, &commands);

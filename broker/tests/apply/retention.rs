@@ -1,0 +1,82 @@
+//! A trim lets go of nothing that is needed, even when the need came after the leader's decision.
+
+use raftmq_broker::command::Command;
+use raftmq_proto::raftmq as wire;
+
+use crate::replica::Replica;
+use crate::replica::commands;
+use crate::setup;
+
+const DEAD: u32 = 2;
+
+/// With one message that is dead, and the log index behind all that.
+fn replica() -> (Replica, u64) {
+    let mut replica = setup::with(commands::group("g", 1));
+    setup::send(&mut replica, 2, &["a"]);
+    let granted = setup::check_out(&mut replica, 3, commands::fresh(0, 1, &[0]));
+    setup::one(&mut replica, 4, commands::dead_letter(&granted[0], true));
+    let next = replica.next_index();
+    (replica, next)
+}
+
+fn trimmed_before(replica: &Replica) -> u64 {
+    let state = replica.state.read();
+    state.view(&replica.store).trimmed_before()
+}
+
+#[test]
+fn what_came_into_its_queue_before_goes() {
+    let (mut replica, next) = replica();
+    setup::send(&mut replica, 5, &["b"]);
+    setup::one(&mut replica, 6, commands::trim(next));
+    assert_eq!(setup::readable(&replica, 1), [(1, "b".to_owned())]);
+    assert!(setup::readable(&replica, DEAD).is_empty());
+    assert_eq!((setup::bounds(&replica, 1), setup::bounds(&replica, DEAD)), ((1, 2), (1, 1)));
+    assert_eq!(trimmed_before(&replica), next);
+    replica.reload();
+    assert_eq!((setup::bounds(&replica, 1), setup::bounds(&replica, DEAD)), ((1, 2), (1, 1)));
+}
+
+#[test]
+fn a_record_that_was_moved_after_the_decision_stays() {
+    for in_one_entry in [false, true] {
+        let (mut replica, next) = replica();
+        let (redrive, trim) = (commands::redrive(DEAD, &[0]), commands::trim(next));
+        if in_one_entry {
+            replica.apply(5, &[redrive, trim]);
+        } else {
+            setup::one(&mut replica, 5, redrive);
+            setup::one(&mut replica, 5, trim);
+        }
+        assert_eq!(trimmed_before(&replica), 0, "the leader decides again");
+        assert_eq!(setup::readable(&replica, 1), [(0, "a".to_owned()), (1, "a".to_owned())]);
+        // Once it is old itself, it goes.
+        let next = replica.next_index();
+        setup::one(&mut replica, 6, commands::trim(next));
+        assert_eq!(trimmed_before(&replica), next);
+        assert!(setup::readable(&replica, 1).is_empty());
+    }
+}
+
+#[test]
+fn a_message_that_was_handed_out_after_the_decision_stays() {
+    let mut replica = setup::with(commands::group("g", 1));
+    setup::send(&mut replica, 2, &["a", "b"]);
+    let next = replica.next_index();
+    let granted = setup::check_out(&mut replica, 3, commands::fresh(0, 1, &[0]));
+    setup::one(&mut replica, 4, commands::trim(next));
+    assert_eq!(setup::readable(&replica, 1).len(), 2);
+    setup::one(&mut replica, 5, commands::ack(&granted[0]));
+    setup::one(&mut replica, 6, commands::trim(next));
+    assert!(setup::readable(&replica, 1).is_empty());
+    assert_eq!(setup::progress(&replica).next_offset, 2, "it goes on behind what is gone");
+}
+
+#[test]
+fn what_was_in_a_deleted_topic_holds_nothing() {
+    let (mut replica, next) = replica();
+    setup::one(&mut replica, 5, commands::redrive(DEAD, &[0]));
+    let delete = wire::DeleteTopic { name: "t".to_owned() };
+    replica.apply(6, &[Command::DeleteTopic(delete), commands::trim(next)]);
+    assert_eq!(trimmed_before(&replica), next);
+}
