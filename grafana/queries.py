@@ -21,7 +21,7 @@ AFTER_A_FAULT = {
     "raftmq_disk_stalls_total": "a disk that hangs",
     "raftmq_inflight_limit_reached_total": "a consumer that never acknowledges",
     "raftmq_repeated_sends_total": "an acknowledgement that was lost",
-    "raftmq_requests_refused_total": "more requests at a time than the limit",
+    "raftmq_requests_refused_total": "more requests at a time, or sends a second, than the limit",
     "raftmq_requests_without_leader_total": "no majority for seconds",
     "raftmq_snapshots_installed_total": "a follower that was away for long",
     "raftmq_unreadable_messages_total": "a damaged commit log",

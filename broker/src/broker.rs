@@ -30,6 +30,7 @@ use crate::config::Tls;
 use crate::end::end_process;
 use crate::node::Node;
 use crate::proposer::Proposer;
+use crate::rate::Rates;
 use crate::receive::Lanes;
 use crate::registrar;
 use crate::retention;
@@ -199,6 +200,7 @@ pub(crate) async fn assemble(
         proposer,
         clients: Arc::new(Clients::new()),
         lanes: Arc::new(Lanes::default()),
+        rates: Arc::new(Rates::default()),
         events,
         next_due,
         stop,

@@ -80,6 +80,8 @@ pub enum Command {
     Redrive(wire::Redrive),
     Discard(wire::Discard),
     Carry(Carry),
+    UpdateTopic(wire::UpdateTopic),
+    UpdateGroup(wire::UpdateGroup),
 }
 
 /// Messages of one topic, stored all or none.
@@ -204,6 +206,8 @@ pub fn encode(command: &Command) -> Bytes {
         Command::Redrive(message) => (19, message.encode_to_vec().into()),
         Command::Discard(message) => (20, message.encode_to_vec().into()),
         Command::Carry(carry) => (21, encode_carry(carry)),
+        Command::UpdateTopic(message) => (22, message.encode_to_vec().into()),
+        Command::UpdateGroup(message) => (23, message.encode_to_vec().into()),
     };
     let mut bytes = BytesMut::with_capacity(COMMAND_HEADER_BYTES + body.len());
     bytes.put_u8(kind);
@@ -349,6 +353,8 @@ fn decode(kind: u8, body: Bytes, offset: usize) -> Result<Command, DecodeError> 
         19 => Command::Redrive(message(body)?),
         20 => Command::Discard(message(body)?),
         21 => Command::Carry(decode_carry(body, offset)?),
+        22 => Command::UpdateTopic(message(body)?),
+        23 => Command::UpdateGroup(message(body)?),
         other => return Err(DecodeError(format!("command kind {other} is not known"))),
     })
 }

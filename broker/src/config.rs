@@ -52,6 +52,10 @@ pub struct Config {
     pub transaction_check_interval: Duration,
     /// Checks without an answer after which a half message is rolled back.
     pub transaction_check_max: u32,
+    /// Topics come into being when they are first asked for.
+    pub auto_create_topics: bool,
+    /// Consumer groups do.
+    pub auto_create_groups: bool,
     /// Raft timing.
     pub timing: Timing,
 }
@@ -127,6 +131,8 @@ impl Config {
             transaction_timeout: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_check_max: 15,
+            auto_create_topics: false,
+            auto_create_groups: false,
             timing: Timing::default(),
         }
     }

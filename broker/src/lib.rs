@@ -16,6 +16,7 @@
 //! Not here: consensus and files (`raft-store`), routes of other groups (`namesrv`).
 
 mod ack;
+mod auto_create;
 mod broker;
 mod clients;
 pub mod clock;
@@ -28,6 +29,7 @@ mod metrics;
 mod node;
 pub mod proposer;
 mod pull;
+mod rate;
 mod recall;
 mod receive;
 mod registrar;

@@ -10,12 +10,14 @@ use raftmq_proto::raftmq::RouteTopic;
 use raftmq_raft_store::GroupHandle;
 use raftmq_raft_store::Leadership;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::proposer::Proposer;
+use crate::rate::Rates;
 use crate::receive::Lanes;
 use crate::state::Event;
 use crate::state::State;
@@ -30,6 +32,7 @@ pub struct Node {
     pub(crate) proposer: Proposer,
     pub(crate) clients: Arc<Clients>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) events: broadcast::Sender<Event>,
     /// When the next timer is due, milliseconds since 1970; `u64::MAX` without one.
     pub(crate) next_due: watch::Receiver<u64>,
@@ -68,6 +71,21 @@ impl Node {
             members: members.collect(),
             topics,
             revision: state.revision,
+            auto_create_topics: self.config.auto_create_topics,
+        }
+    }
+
+    /// Resolves with what `find` finds in the state as this node has applied it.
+    pub(crate) async fn until_applied<T>(&self, find: impl Fn(&State) -> Option<T>) -> T {
+        let mut events = self.events.subscribe();
+        loop {
+            if let Some(found) = find(&self.state.read()) {
+                return found;
+            }
+            // Fallen behind: look.
+            if let Err(RecvError::Closed) = events.recv().await {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

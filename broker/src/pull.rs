@@ -16,6 +16,7 @@ use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
 use tokio::time::Instant;
 
+use crate::auto_create;
 use crate::command::Command;
 use crate::node::Node;
 use crate::receive;
@@ -74,19 +75,36 @@ pub(crate) async fn pull(node: &Node, pull: &Pull, until: Instant) -> Result<Pul
     };
     let mut events = node.events.subscribe();
     let mut offset = pull.offset;
+    let mut waiting = None;
+    auto_create::topic(node, &pull.topic.name).await?;
+    auto_create::group(node, &pull.group).await?;
     loop {
         let place = place(node, &pull.topic.name, pull.queue_id)?;
-        check_group(node, &pull.group)?;
-        let pulled = read(node, pull, &place, offset)?;
+        let group_id = check_group(node, &pull.group)?;
+        let rate_max = node.state.read().groups.get(&group_id).map_or(0, |it| it.receive_rate_max);
+        let allowed = node.rates.receive(group_id, rate_max, pull.count);
+        let count = *allowed.as_ref().unwrap_or(&0);
+        let pulled = read(node, pull, &place, offset, count);
+        let read_count = pulled.as_ref().map_or(0, |pulled| pulled.messages.len());
+        node.rates.received(group_id, rate_max, count, read_count);
+        let pulled = pulled?;
         let now = Instant::now();
         if !pulled.messages.is_empty() || now >= until {
             return Ok(pulled);
         }
         // What did not pass the filter is not looked at again.
         offset = pulled.next_offset as i64;
-        if pulled.next_offset < place.queue.max {
+        if allowed.is_ok() && pulled.next_offset < place.queue.max {
             continue;
         }
+        if waiting.is_none() {
+            let lane = node.lanes.lane(term, (group_id, place.topic_id));
+            waiting = Some(lane.wait(&pull.group, &pull.topic.name)?);
+        }
+        let pause = match allowed {
+            Ok(_) => LOOK_INTERVAL,
+            Err(pause) => pause.max(receive::RATE_PAUSE_MIN),
+        };
         let arrived = async {
             loop {
                 match events.recv().await {
@@ -98,8 +116,8 @@ pub(crate) async fn pull(node: &Node, pull: &Pull, until: Instant) -> Result<Pul
             }
         };
         tokio::select! {
-            () = arrived => (),
-            () = tokio::time::sleep_until(until.min(now + LOOK_INTERVAL)) => (),
+            () = arrived, if allowed.is_ok() => (),
+            () = tokio::time::sleep_until(until.min(now + pause)) => (),
             () = node.until_not_leading(term) => {
                 return Err(Failure::Elsewhere(ProposeError::NotLeader));
             }
@@ -107,7 +125,13 @@ pub(crate) async fn pull(node: &Node, pull: &Pull, until: Instant) -> Result<Pul
     }
 }
 
-fn read(node: &Node, pull: &Pull, place: &Place, offset: i64) -> Result<Pulled, Refusal> {
+fn read(
+    node: &Node,
+    pull: &Pull,
+    place: &Place,
+    offset: i64,
+    count: usize,
+) -> Result<Pulled, Refusal> {
     let Queue { min, max, .. } = place.queue;
     let from = u64::try_from(offset).ok().filter(|from| (min..=max).contains(from));
     let Some(from) = from else {
@@ -119,7 +143,7 @@ fn read(node: &Node, pull: &Pull, place: &Place, offset: i64) -> Result<Pulled, 
     let mut unreadable = None;
     let store = node.group.store();
     state::units(store, place.topic_id, place.queue_id, from, max, |offset, unit| {
-        let full = messages.len() >= pull.count || bytes >= ANSWER_BYTES_MAX;
+        let full = messages.len() >= count || bytes >= ANSWER_BYTES_MAX;
         if full || scanned >= UNITS_SCANNED_MAX {
             next_offset = offset;
             return false;

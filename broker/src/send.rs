@@ -11,6 +11,7 @@ use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::MessageType;
 
+use crate::auto_create;
 use crate::command::Command;
 use crate::command::Send;
 use crate::handle;
@@ -33,6 +34,7 @@ pub(crate) async fn send(
     node: &Node,
     mut parsed: Parsed,
 ) -> Result<v2::SendMessageResponse, Failure> {
+    auto_create::topic(node, &parsed.topic).await?;
     let (topic_id, queue_count) = topic(node, &parsed)?;
     for (message, priority) in parsed.messages.iter_mut().zip(&parsed.priorities) {
         message.queue_id = queue(message.group_hash, *priority, queue_count);
@@ -73,7 +75,7 @@ pub(crate) fn queue(group_hash: u64, priority: Option<u32>, queue_count: u32) ->
     }
 }
 
-/// Id and queue count of the topic, if it takes what is sent.
+/// Id and queue count of the topic, if it takes what is sent, now.
 fn topic(node: &Node, parsed: &Parsed) -> Result<(u32, u32), Refusal> {
     let state = node.state.read();
     let topic =
@@ -89,7 +91,16 @@ fn topic(node: &Node, parsed: &Parsed) -> Result<(u32, u32), Refusal> {
             return Err(Refusal::new(Code::MessagePropertyConflictWithType, text));
         }
     }
-    Ok((topic.record.id, topic.queues.len() as u32))
+    let (topic_id, rate_max) = (topic.record.id, topic.record.send_rate_max);
+    if !node.rates.send(topic_id, rate_max, parsed.messages.len()) {
+        let text = format!(
+            "topic {} takes {rate_max} messages a second, and that many were sent to it; try again \
+             in a moment",
+            parsed.topic
+        );
+        return Err(Refusal::too_many("send_rate", text));
+    }
+    Ok((topic_id, topic.queues.len() as u32))
 }
 
 fn types(numbers: &[i32]) -> String {

@@ -152,7 +152,7 @@ impl SimulatedBroker {
             name: name.to_owned(),
             queue_count,
             message_types: vec![1],
-            retention_ms: 0,
+            ..Default::default()
         });
         self.node.proposer.propose(&command).await
     }

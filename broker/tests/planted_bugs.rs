@@ -169,7 +169,7 @@ fn replica() -> Replica {
         name: "t".to_owned(),
         queue_count: 1,
         message_types: vec![1],
-        retention_ms: 0,
+        ..Default::default()
     };
     let group = wire::CreateGroup {
         name: "g".to_owned(),

@@ -120,7 +120,8 @@ fn the_disk_can_be_measured() {
 #[test]
 fn the_first_minutes_with_dev() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut dev, port) = start_dev(dir.path());
+    let (mut dev, port) =
+        start_dev(dir.path(), &["--auto-create-topics=false", "--auto-create-groups=false"]);
     let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
     let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
     let admin = |args: &[&str]| raftmq(&[args, &admin].concat());
@@ -146,6 +147,9 @@ fn the_first_minutes_with_dev() {
     assert_eq!(received["attempt"], 1);
     let nothing = client(&[&receive[..], &["--wait=1s"]].concat());
     assert_eq!(nothing.code(), 3, "{}", nothing.out());
+    let stranger = client(&["message", "receive", "demo", "--group", "nobody"]);
+    assert_ne!(stranger.code(), 0);
+    assert!(stranger.err().contains("consumer group nobody does not exist"), "{}", stranger.err());
 
     let status = admin(&["cluster", "status", "--output=json"]);
     let status: Value = serde_json::from_str(&status.out()).unwrap();
@@ -153,7 +157,7 @@ fn the_first_minutes_with_dev() {
 
     assert_eq!(dev.terminate().code(), Some(0));
     drop(dev);
-    let (mut dev, port) = start_dev(dir.path());
+    let (mut dev, port) = start_dev(dir.path(), &[]);
     let admin = format!("127.0.0.1:{}", port + 102);
     let listed = raftmq(&["topic", "list", "--output=json", "--admin", &admin]);
     assert!(listed.out().contains("\"name\":\"demo\""), "{}", listed.out());
@@ -161,9 +165,43 @@ fn the_first_minutes_with_dev() {
 }
 
 #[test]
+fn dev_makes_what_is_asked_for_and_limits_can_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, port) = start_dev(dir.path(), &[]);
+    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
+    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
+    let json = ["--output", "json"];
+    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
+    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+
+    let sent = client("message send never-made hello").json();
+    let received = client("message receive never-made --group nobody").json();
+    assert_eq!(
+        (&received["message_id"], &received["body"]),
+        (&sent["message_id"], &"hello".into())
+    );
+    let topic = admin("topic describe never-made").json();
+    assert_eq!((&topic["queue_count"], &topic["message_type"]), (&8.into(), &"NORMAL".into()));
+    assert_eq!(topic["groups"], serde_json::json!(["nobody"]));
+    assert_eq!(admin("group describe nobody").json()["max_attempts"], 17);
+    assert_eq!(client("message send %DLQ%nobody x").code(), 3, "only the broker creates these");
+
+    let limited = admin("topic create limited --send-rate 7").json();
+    assert_eq!(limited["send_rate_max"], 7);
+    assert_eq!(admin("topic update limited --send-rate 9").json()["send_rate_max"], 9);
+    assert_eq!(admin("topic describe limited").json()["send_rate_max"], 9);
+    assert_eq!(admin("topic update other --send-rate 9").code(), 3);
+    let limited = admin("group create limited --receive-rate 7").json();
+    assert_eq!(limited["receive_rate_max"], 7);
+    assert_eq!(admin("group update limited --receive-rate 0").json()["receive_rate_max"], 0);
+    assert_eq!(admin("group update other --receive-rate 9").code(), 3);
+    assert_eq!(dev.terminate().code(), Some(0));
+}
+
+#[test]
 fn operators_steer_groups_and_dead_letters() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut dev, port) = start_dev(dir.path());
+    let (mut dev, port) = start_dev(dir.path(), &[]);
     let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
     let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
     let json = ["--output", "json"];
@@ -281,7 +319,7 @@ fn words(line: &str) -> Vec<&str> {
 }
 
 /// A group of one, on ports that are free.
-fn start_dev(data_dir: &Path) -> (Server, u16) {
+fn start_dev(data_dir: &Path, more: &[&str]) -> (Server, u16) {
     for _ in 0..20 {
         // The kernel knows a free port, and with luck those around it are free as well.
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -289,15 +327,8 @@ fn start_dev(data_dir: &Path) -> (Server, u16) {
         drop(probe);
         let data_dir = data_dir.to_str().unwrap();
         let port_text = port.to_string();
-        let mut dev = Server::start(command(&[
-            "dev",
-            "--nodes",
-            "1",
-            "--port",
-            &port_text,
-            "--data-dir",
-            data_dir,
-        ]));
+        let args = ["dev", "--nodes", "1", "--port", &port_text, "--data-dir", data_dir];
+        let mut dev = Server::start(command(&[&args, more].concat()));
         if dev.next_line_with("RaftMQ is ready").is_some() {
             return (dev, port);
         }

@@ -126,7 +126,7 @@ impl fmt::Display for Refusal {
 /// Why there is no route to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No live group has the topic.
+    /// No live group has the topic, or would make it.
     UnknownTopic,
     /// There is no live group at all: nothing can be said about any topic.
     NoGroup,
@@ -161,7 +161,8 @@ impl RouteTable {
     }
 
     /// The queues of the topic named by `resource` in all groups that have it, sorted by group,
-    /// in each group the leader's first.
+    /// in each group the leader's first. When none has it, those it will have in the first group
+    /// that creates topics when they are sent to; nothing is noted here.
     ///
     /// # Errors
     /// [`NoRoute`] when there is none.
@@ -234,12 +235,19 @@ impl RouteTable {
         lines: impl Fn(&GroupRoute, &RouteTopic) -> Vec<T>,
     ) -> Result<Vec<T>, NoRoute> {
         let mut any_group = false;
+        let mut maker = None;
         let mut found = Vec::new();
         for known in self.live(now) {
             any_group = true;
+            maker = maker.or(Some(&known.route).filter(|route| route.auto_create_topics));
             if let Some(&position) = known.topics.get(topic) {
                 found.extend(lines(&known.route, &known.route.topics[position]));
             }
+        }
+        if let (true, Some(maker)) = (found.is_empty(), maker)
+            && names::new_topic(topic).is_ok()
+        {
+            return Ok(lines(maker, &route::auto_created(topic)));
         }
         match (found.is_empty(), any_group) {
             (false, _) => Ok(found),

@@ -21,6 +21,7 @@ fn group(name: &str, term: u64, leader_id: u64, revision: u64) -> GroupRoute {
         members: (1..=3).map(member).collect(),
         topics: vec![topic("demo")],
         revision,
+        auto_create_topics: false,
     }
 }
 
@@ -129,6 +130,34 @@ fn an_unknown_topic_is_not_the_same_as_knowing_nobody() {
     table.register(group("a", 1, 1, 1), TTL, now).unwrap();
     assert_eq!(table.message_queues(&other, Shape::OneAddress, now), Err(NoRoute::UnknownTopic));
     assert_eq!(table.assignments(&other, Shape::OneAddress, now), Err(NoRoute::UnknownTopic));
+}
+
+#[test]
+fn an_unknown_topic_is_where_it_would_be_created() {
+    let (mut table, now) = (RouteTable::default(), Instant::now());
+    table.register(group("a", 1, 1, 1), TTL, now).unwrap();
+    for name in ["b", "c"] {
+        let route = GroupRoute { auto_create_topics: true, ..group(name, 1, 2, 1) };
+        table.register(route, TTL, now).unwrap();
+    }
+    let size = table.size();
+    let resource = |name: &str| Resource { name: name.to_owned(), ..Resource::default() };
+    let queues = table.message_queues(&resource("new"), Shape::OneAddress, now).unwrap();
+    let of_leader = queues.iter().filter(|queue| queue.broker.as_ref().unwrap().name == "b-2");
+    assert_eq!((queues.len(), of_leader.count()), (10, 8));
+    assert!(queues.iter().all(|queue| queue.accept_message_types == [1]));
+    assert_eq!(table.assignments(&resource("new"), Shape::OneAddress, now).unwrap().len(), 3);
+    assert_eq!(table.size(), size, "nothing is kept");
+
+    // What a group has is not made up, and neither are topics that only the broker creates.
+    let demo = table.message_queues(&demo(), Shape::OneAddress, now).unwrap();
+    assert_eq!(demo.len(), 3 * 6);
+    let dead_letters = table.message_queues(&resource("%DLQ%g"), Shape::OneAddress, now);
+    assert_eq!(dead_letters, Err(NoRoute::UnknownTopic));
+    let later = now + TTL;
+    table.register(group("a", 1, 1, 1), TTL, later).unwrap();
+    let gone = table.message_queues(&resource("new"), Shape::OneAddress, later);
+    assert_eq!(gone, Err(NoRoute::UnknownTopic));
 }
 
 #[test]

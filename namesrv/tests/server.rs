@@ -202,6 +202,7 @@ fn route() -> GroupRoute {
         members: vec![member],
         topics: vec![topic],
         revision: 5,
+        ..GroupRoute::default()
     }
 }
 

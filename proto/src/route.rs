@@ -18,11 +18,24 @@ use crate::v2::Assignment;
 use crate::v2::Broker;
 use crate::v2::Endpoints;
 use crate::v2::MessageQueue;
+use crate::v2::MessageType;
 use crate::v2::Permission;
 use crate::v2::Resource;
 
 /// The queue id that stands for "any queue of that broker" in an assignment.
 pub const ANY_QUEUE: i32 = -1;
+
+/// Queues of a topic when nobody says how many.
+pub const QUEUES_DEFAULT: u32 = 8;
+
+/// A topic as it comes into being when it is first asked for.
+pub fn auto_created(name: &str) -> RouteTopic {
+    RouteTopic {
+        name: name.to_owned(),
+        queue_count: QUEUES_DEFAULT,
+        message_types: vec![MessageType::Normal.into()],
+    }
+}
 
 /// What a client's own code needs of a route so that a dead node goes unnoticed. Read in the clients'
 /// sources and measured with each of them; all else is the same for all.

@@ -25,10 +25,13 @@ use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
 use raftmq_raft_store::world::time::Instant;
 use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use super::filter::Filter;
 use crate::proposer::Place;
 use crate::proposer::Submitted;
+use crate::rpc::status::Refusal;
 use crate::state;
 use crate::state::State;
 use crate::state::Topic;
@@ -43,6 +46,9 @@ pub(crate) const INFLIGHT_MAX: usize = 20_000;
 /// Bytes of messages after which an answer takes no more. Clients buffer a whole answer, and some
 /// take little more than 4 MiB.
 const ANSWER_BYTES_MAX: u64 = 2 << 20;
+/// Receives that may wait for messages of one group in one topic. More consumers than that gain
+/// nothing, and each costs a look now and then.
+pub(crate) const WAITING_MAX: usize = 1024;
 /// How long after its time a message that an owner held is left to the owner.
 const OWNER_GRACE_MS: u64 = 2_000;
 
@@ -51,6 +57,7 @@ pub(crate) struct Lane {
     choice: Mutex<Choice>,
     /// Wakes one receive that waits for messages.
     pub(crate) arrived: Notify,
+    waiting: Arc<Semaphore>,
     /// Deliveries that went to their client in this leadership: nonce by (queue id, offset).
     confirmed: Mutex<HashMap<(u32, u64), u64>>,
     /// Filters of the group's subscriptions, and when somebody last received with them.
@@ -168,6 +175,7 @@ impl Lane {
         Self {
             choice: Mutex::new(choice),
             arrived: Notify::new(),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             confirmed: Mutex::default(),
             filters: Mutex::default(),
         }
@@ -231,6 +239,20 @@ impl Lane {
         // Under the lock: the log sees checkouts in the order of their reservations.
         let submitted = place.submit(&command);
         Ok(Chosen { submitted, units: pick.units, again, more: pick.more })
+    }
+
+    /// A place among those that wait here, while it is held.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn wait(&self, group: &str, topic: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.waiting.clone().try_acquire_owned().map_err(|_| {
+            let text = format!(
+                "{WAITING_MAX} receives of consumer group {group} wait for messages of topic \
+                 {topic} already"
+            );
+            Refusal::too_many("waiting_receives", text)
+        })
     }
 
     /// The filters of the group's other subscriptions.

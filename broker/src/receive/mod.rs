@@ -25,6 +25,7 @@ use self::lane::Chosen;
 use self::lane::Lane;
 pub use self::lane::Lanes;
 use self::lane::Wish;
+use crate::auto_create;
 use crate::clock;
 use crate::command::Command;
 use crate::handle;
@@ -39,6 +40,10 @@ use crate::state::Unit;
 
 /// Longest time between two looks of a waiting receive; arrivals wake it earlier.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest pause of a receive whose group may not receive now. A second's worth is saved up
+/// meanwhile, so that the limit is reached none the less.
+pub(crate) const RATE_PAUSE_MIN: Duration = Duration::from_millis(100);
+
 /// A checked receive.
 #[derive(Clone, Debug)]
 pub(crate) struct Receive {
@@ -56,10 +61,10 @@ pub(crate) struct Receive {
     pub(crate) attempt_hash: u64,
 }
 
-/// Waits for messages until `until`; an empty list when none came.
+/// Waits for messages until `until`; an empty list when none came, or the group may not have more.
 ///
 /// # Errors
-/// Refused: unknown topic or group. Elsewhere: what was checked out comes back after its time.
+/// Refused: unknown topic or group, or too many wait already. Elsewhere: what was checked out comes back after its time.
 pub(crate) async fn receive(
     node: &Node,
     receive: &Receive,
@@ -69,23 +74,39 @@ pub(crate) async fn receive(
         return Err(Failure::Elsewhere(ProposeError::NotLeader));
     };
     let subscription = receive.filter.subscription();
+    auto_create::topic(node, &receive.topic.name).await?;
+    auto_create::group(node, &receive.group).await?;
+    let mut waiting = None;
     loop {
-        let ids = ids(node, receive)?;
+        let (ids, rate_max) = ids(node, receive)?;
         subscribe(node, ids, &subscription).await?;
         let lane = node.lanes.lane(term, ids);
         lane.seen(&subscription);
         let arrived = lane.arrived.notified();
-        let messages = take(node, term, ids, receive).await?;
-        if !messages.is_empty() {
-            return Ok(messages);
-        }
+        let pause = match node.rates.receive(ids.0, rate_max, receive.count) {
+            Ok(allowed) => {
+                let taken = take(node, term, ids, receive, allowed).await;
+                let count = taken.as_ref().map_or(0, Vec::len);
+                node.rates.received(ids.0, rate_max, allowed, count);
+                let messages = taken?;
+                if !messages.is_empty() {
+                    return Ok(messages);
+                }
+                None
+            }
+            Err(pause) => Some(pause.max(RATE_PAUSE_MIN)),
+        };
         let now = Instant::now();
         if now >= until {
             return Ok(Vec::new());
         }
+        if waiting.as_ref().is_none_or(|(held, _)| *held != ids) {
+            waiting = Some((ids, lane.wait(&receive.group, &receive.topic.name)?));
+        }
         tokio::select! {
-            () = arrived => (),
-            () = tokio::time::sleep_until(until.min(now + LOOK_INTERVAL)) => (),
+            // Not for one that may not have it.
+            () = arrived, if pause.is_none() => (),
+            () = tokio::time::sleep_until(until.min(now + pause.unwrap_or(LOOK_INTERVAL))) => (),
             () = node.until_not_leading(term) => {
                 return Err(Failure::Elsewhere(ProposeError::NotLeader));
             }
@@ -93,14 +114,15 @@ pub(crate) async fn receive(
     }
 }
 
-fn ids(node: &Node, receive: &Receive) -> Result<(u32, u32), Refusal> {
+/// Ids of group and topic, and how many messages the group may receive each second.
+fn ids(node: &Node, receive: &Receive) -> Result<((u32, u32), u32), Refusal> {
     let state = node.state.read();
     let topic = state
         .topic(&receive.topic.name)
         .ok_or_else(|| Refusal::topic_not_found(&receive.topic.name))?;
     let group =
         state.group(&receive.group).ok_or_else(|| Refusal::group_not_found(&receive.group))?;
-    Ok((group.id, topic.record.id))
+    Ok(((group.id, topic.record.id), group.receive_rate_max))
 }
 
 /// Makes the filter known to the group, so that nobody passes over what only this member wants.
@@ -129,12 +151,13 @@ async fn subscribe(
     }
 }
 
-/// Takes what is there now.
+/// Takes what is there now, at most `count` messages.
 async fn take(
     node: &Node,
     term: u64,
     ids: (u32, u32),
     receive: &Receive,
+    count: usize,
 ) -> Result<Vec<v2::Message>, Failure> {
     let lane = node.lanes.lane(term, ids);
     let place = node.proposer.place().await?;
@@ -148,7 +171,7 @@ async fn take(
         let wish = Wish {
             ids,
             filter: &receive.filter,
-            count: receive.count,
+            count,
             now_ms,
             visible_at_ms: now_ms + receive.invisible.as_millis() as u64,
             renew_client_id: &receive.renew_client_id,

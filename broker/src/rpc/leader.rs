@@ -31,6 +31,9 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 const ANSWER_BEFORE: Duration = Duration::from_millis(150);
 /// Requests that may be held or relayed at once. Each costs some memory.
 const REQUESTS_MAX: usize = 20_000;
+/// The same for those that wait for messages, which are counted apart: many idle consumers must not
+/// keep producers out.
+const POLLS_MAX: usize = 20_000;
 /// Wait before a failed relay is tried again without news about the leader.
 const RETRY_INTERVAL: Duration = Duration::from_millis(30);
 /// Largest relayed message: a request of several bodies.
@@ -52,7 +55,8 @@ pub(crate) struct LeaderRouter {
     node: Node,
     /// By client address of the leader.
     channels: Arc<Mutex<HashMap<String, Channels>>>,
-    places: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    polls: Arc<Semaphore>,
 }
 
 /// Connections to one node, used in turn.
@@ -80,6 +84,11 @@ impl Terms {
         Self { deadline: Instant::now() + timeout, relayed: metadata.contains_key(RELAYED) }
     }
 
+    /// Of a request that begins here.
+    pub(crate) fn within(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, relayed: false }
+    }
+
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -102,7 +111,12 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 impl LeaderRouter {
     pub(crate) fn new(node: Node) -> Self {
-        Self { node, channels: Arc::default(), places: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Self {
+            node,
+            channels: Arc::default(),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            polls: Arc::new(Semaphore::new(POLLS_MAX)),
+        }
     }
 
     /// Runs `local` here or `remote` at the leader, as often as it takes until the deadline.
@@ -119,11 +133,44 @@ impl LeaderRouter {
         L: Future<Output = Result<T, Failure>>,
         R: Future<Output = Result<T, tonic::Status>>,
     {
-        let Ok(_place) = self.places.try_acquire() else {
-            metrics::counter!("raftmq_requests_refused_total", "cause" => "requests").increment(1);
+        let Ok(_place) = self.requests.try_acquire() else {
             let text = format!("{REQUESTS_MAX} requests are under way at this node");
-            return Err(Refusal::new(Code::TooManyRequests, text));
+            return Err(Refusal::too_many("requests", text));
         };
+        self.until_answered(terms, local, remote).await
+    }
+
+    /// The same for a request that may wait for messages.
+    ///
+    /// # Errors
+    /// As [`Self::at_leader`].
+    pub(crate) async fn poll_at_leader<T, L, R>(
+        &self,
+        terms: Terms,
+        local: impl Fn() -> L,
+        remote: impl Fn(MessagingServiceClient<Channel>) -> R,
+    ) -> Result<T, Refusal>
+    where
+        L: Future<Output = Result<T, Failure>>,
+        R: Future<Output = Result<T, tonic::Status>>,
+    {
+        let Ok(_place) = self.polls.try_acquire() else {
+            let text = format!("{POLLS_MAX} receives and pulls are under way at this node");
+            return Err(Refusal::too_many("polls", text));
+        };
+        self.until_answered(terms, local, remote).await
+    }
+
+    async fn until_answered<T, L, R>(
+        &self,
+        terms: Terms,
+        local: impl Fn() -> L,
+        remote: impl Fn(MessagingServiceClient<Channel>) -> R,
+    ) -> Result<T, Refusal>
+    where
+        L: Future<Output = Result<T, Failure>>,
+        R: Future<Output = Result<T, tonic::Status>>,
+    {
         let give_up = terms.deadline - ANSWER_BEFORE;
         let mut leadership = self.node.leadership.clone();
         loop {

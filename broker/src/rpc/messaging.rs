@@ -126,7 +126,7 @@ impl MessagingService {
         let wanted = parse_receive(&message, &client_id)?;
         let until = Instant::now() + polling_time(&message, terms)?;
         self.router
-            .at_leader(
+            .poll_at_leader(
                 terms,
                 async || {
                     let messages = receive::receive(&self.node, &wanted, until).await?;
@@ -261,33 +261,36 @@ impl MessagingService {
             .await
     }
 
-    fn query_route(
+    async fn query_route(
         &self,
-        request: &Request<v2::QueryRouteRequest>,
+        request: Request<v2::QueryRouteRequest>,
     ) -> Result<Vec<v2::MessageQueue>, Refusal> {
         self.client_id(request.metadata())?;
-        let resource = request.get_ref().topic.clone().unwrap_or_default();
+        let (metadata, _, message) = request.into_parts();
+        let resource = message.topic.unwrap_or_default();
+        names::topic(&resource.name).map_err(status::illegal_topic)?;
+        self.ensure_topic(&metadata, &resource).await?;
         let (group, topic) = self.route_of(&resource.name)?;
-        Ok(route::message_queues(&group, &topic, &resource, shape(request.metadata())))
+        Ok(route::message_queues(&group, &topic, &resource, shape(&metadata)))
     }
 
-    fn query_assignment(
+    async fn query_assignment(
         &self,
-        request: &Request<v2::QueryAssignmentRequest>,
+        request: Request<v2::QueryAssignmentRequest>,
     ) -> Result<Vec<v2::Assignment>, Refusal> {
         self.client_id(request.metadata())?;
-        let message = request.get_ref();
+        let (metadata, _, message) = request.into_parts();
         check_names(message.topic.as_ref(), message.group.as_ref())?;
-        let resource = message.topic.clone().unwrap_or_default();
+        let resource = message.topic.unwrap_or_default();
+        self.ensure_topic(&metadata, &resource).await?;
         let (group, topic) = self.route_of(&resource.name)?;
-        Ok(route::assignments(&group, &topic, &resource, shape(request.metadata())))
+        Ok(route::assignments(&group, &topic, &resource, shape(&metadata)))
     }
 
     fn route_of(
         &self,
         topic: &str,
     ) -> Result<(raftmq_proto::raftmq::GroupRoute, raftmq_proto::raftmq::RouteTopic), Refusal> {
-        names::topic(topic).map_err(status::illegal_topic)?;
         let mut group = self.node.route();
         let position = group.topics.iter().position(|known| known.name == topic);
         let position = position.ok_or_else(|| Refusal::topic_not_found(topic))?;
@@ -295,7 +298,7 @@ impl MessagingService {
         Ok((group, topic))
     }
 
-    fn heartbeat(
+    async fn heartbeat(
         &self,
         request: &Request<v2::HeartbeatRequest>,
     ) -> Result<v2::HeartbeatResponse, Refusal> {
@@ -306,6 +309,13 @@ impl MessagingService {
         }
         if !self.node.clients.seen(&client_id) {
             self.know_by_heartbeat(&client_id, request)?;
+        }
+        let message = request.get_ref();
+        if let Some(group) = &message.group
+            && message.client_type() != v2::ClientType::Producer
+        {
+            let terms = Terms::of(request.metadata());
+            self.ensure_group(request.metadata(), terms, group, message.client_type()).await?;
         }
         self.tell_leader(request);
         Ok(v2::HeartbeatResponse { status: Some(status::ok()) })
@@ -512,7 +522,7 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
         &self,
         request: Request<v2::QueryRouteRequest>,
     ) -> Result<Response<v2::QueryRouteResponse>, Status> {
-        let queues = self.query_route(&request).map(|message_queues| v2::QueryRouteResponse {
+        let queues = self.query_route(request).await.map(|message_queues| v2::QueryRouteResponse {
             status: Some(status::ok()),
             message_queues,
         });
@@ -526,7 +536,10 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
         &self,
         request: Request<v2::HeartbeatRequest>,
     ) -> Result<Response<v2::HeartbeatResponse>, Status> {
-        answer!(self.heartbeat(&request), ("heartbeat", |status| v2::HeartbeatResponse { status }))
+        answer!(
+            self.heartbeat(&request).await,
+            ("heartbeat", |status| v2::HeartbeatResponse { status })
+        )
     }
 
     async fn send_message(
@@ -543,7 +556,7 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
         &self,
         request: Request<v2::QueryAssignmentRequest>,
     ) -> Result<Response<v2::QueryAssignmentResponse>, Status> {
-        let assignments = self.query_assignment(&request).map(|assignments| {
+        let assignments = self.query_assignment(request).await.map(|assignments| {
             v2::QueryAssignmentResponse { status: Some(status::ok()), assignments }
         });
         answer!(
@@ -672,7 +685,7 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
             Ok(client_id) => client_id,
             Err(refusal) => return Ok(Response::new(telemetry::refused(&refusal))),
         };
-        Ok(Response::new(telemetry::serve(self.node.clone(), client_id, request)))
+        Ok(Response::new(telemetry::serve(self.clone(), client_id, request)))
     }
 
     async fn notify_client_termination(

@@ -2,6 +2,7 @@
 
 mod admin;
 mod connections;
+mod creating;
 mod http;
 mod leader;
 mod messaging;
@@ -11,6 +12,7 @@ pub mod status;
 mod telemetry;
 pub mod validate;
 
+pub(crate) use self::admin::ATTEMPTS_DEFAULT;
 pub(crate) use self::admin::AdminService;
 pub(crate) use self::connections::ConnectionsService;
 pub(crate) use self::http::router;

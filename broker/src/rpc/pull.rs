@@ -40,7 +40,7 @@ impl MessagingService {
         let available = terms.remaining().saturating_sub(POLLING_RESERVE);
         let until = Instant::now() + polling.unwrap_or_default().min(POLLING_MAX).min(available);
         self.router
-            .at_leader(
+            .poll_at_leader(
                 terms,
                 async || Ok(parts(pull::pull(&self.node, &wanted, until).await?)),
                 async |mut client| {

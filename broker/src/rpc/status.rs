@@ -41,6 +41,12 @@ impl Refusal {
         )
     }
 
+    /// A limit is reached: clients back off and try again. `cause` is counted.
+    pub(crate) fn too_many(cause: &'static str, message: String) -> Self {
+        metrics::counter!("raftmq_requests_refused_total", "cause" => cause).increment(1);
+        Self::new(Code::TooManyRequests, message)
+    }
+
     /// What a later version will do.
     pub fn not_implemented(what: &str) -> Self {
         Self::new(Code::NotImplemented, format!("{what} is not implemented yet"))

@@ -3,6 +3,7 @@
 //! Every client waits for that answer before it starts. The stream stays open as a sign of life.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::Stream;
 use futures::StreamExt;
@@ -16,17 +17,21 @@ use tokio::sync::mpsc;
 use tonic::Request;
 use tonic::Status;
 use tonic::Streaming;
+use tonic::metadata::MetadataMap;
 
+use super::leader::Terms;
+use super::messaging::MessagingService;
 use super::status;
 use super::status::Refusal;
 use super::validate;
-use crate::node::Node;
 
 /// Delays after which a push consumer tries a failed message again, by attempt, in seconds.
 const RETRY_DELAYS_S: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 const LITE_SUBSCRIPTIONS_MAX: i32 = 2000;
 const LITE_TOPIC_CHARS_MAX: i32 = 64;
+/// Clients wait this long for the answer to their settings.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands of the broker that may wait for one client. More are not sent: a check comes again.
 const COMMANDS_WAITING_MAX: usize = 64;
 
@@ -41,7 +46,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Answers {
 
 /// Answers the client until it closes its side.
 pub(crate) fn serve(
-    node: Node,
+    service: MessagingService,
     client_id: String,
     request: Request<Streaming<v2::TelemetryCommand>>,
 ) -> Answers {
@@ -52,8 +57,9 @@ pub(crate) fn serve(
         .unwrap_or("unknown")
         .to_owned();
     let (tell, told) = mpsc::channel(COMMANDS_WAITING_MAX);
-    let session = Session { node, client_id, language, tell, stream: None };
-    let state = (request.into_inner(), told, session);
+    let (metadata, _, commands) = request.into_parts();
+    let session = Session { service, client_id, metadata, language, tell, stream: None };
+    let state = (commands, told, session);
     let answers = futures::stream::unfold(Some(state), |state| async move {
         let (mut commands, mut told, mut session) = state?;
         loop {
@@ -63,9 +69,9 @@ pub(crate) fn serve(
                 Some(command) = told.recv() => {
                     return Some((Ok(command), Some((commands, told, session))));
                 }
-                () = session.node.stop.cancelled() => return None,
+                () = session.service.node.stop.cancelled() => return None,
             };
-            match session.answer(command) {
+            match session.answer(command).await {
                 Some(Ok(answer)) => return Some((Ok(answer), Some((commands, told, session)))),
                 Some(Err(status)) => return Some((Err(status), None)),
                 None => (),
@@ -77,8 +83,10 @@ pub(crate) fn serve(
 
 /// One stream of one client.
 struct Session {
-    node: Node,
+    service: MessagingService,
     client_id: String,
+    /// Of the call that opened the stream.
+    metadata: MetadataMap,
     language: String,
     /// Commands of the broker for the client.
     tell: mpsc::Sender<v2::TelemetryCommand>,
@@ -87,13 +95,13 @@ struct Session {
 }
 
 impl Session {
-    fn answer(
+    async fn answer(
         &mut self,
         command: v2::TelemetryCommand,
     ) -> Option<Result<v2::TelemetryCommand, Status>> {
         // Answers to commands of the broker say nothing it needs to know.
         let Some(Command::Settings(settings)) = command.command else { return None };
-        Some(match self.settings(settings) {
+        Some(match self.settings(settings).await {
             Ok(settings) => Ok(v2::TelemetryCommand {
                 status: Some(status::ok()),
                 command: Some(Command::Settings(settings)),
@@ -103,7 +111,7 @@ impl Session {
     }
 
     /// The client's settings with what the broker decides filled in.
-    fn settings(&mut self, mut settings: v2::Settings) -> Result<v2::Settings, Refusal> {
+    async fn settings(&mut self, mut settings: v2::Settings) -> Result<v2::Settings, Refusal> {
         let client_type = settings.client_type();
         let mut topics = Vec::new();
         let group = match &mut settings.pub_sub {
@@ -116,7 +124,7 @@ impl Session {
             }
             Some(PubSub::Subscription(subscription)) => {
                 let group = subscription.group.clone().unwrap_or_default().name;
-                let record = self.group(&group)?;
+                let record = self.group(&group, client_type).await?;
                 subscription.fifo = Some(record.fifo);
                 subscription.receive_batch_size = Some(32);
                 subscription.long_polling_timeout =
@@ -136,14 +144,22 @@ impl Session {
         Ok(settings)
     }
 
-    fn group(&self, group: &str) -> Result<wire::GroupRecord, Refusal> {
+    async fn group(
+        &self,
+        group: &str,
+        client_type: ClientType,
+    ) -> Result<wire::GroupRecord, Refusal> {
         names::consumer_group(group).map_err(status::illegal_group)?;
-        let state = self.node.state.read();
+        let resource = v2::Resource { name: group.to_owned(), ..Default::default() };
+        // That of the stream may be years away.
+        let terms = Terms::within(SETTINGS_TIMEOUT);
+        self.service.ensure_group(&self.metadata, terms, &resource, client_type).await?;
+        let state = self.service.node.state.read();
         state.group(group).cloned().ok_or_else(|| Refusal::group_not_found(group))
     }
 
     fn note(&mut self, client_type: ClientType, group: &str, topics: Vec<String>) {
-        let clients = &self.node.clients;
+        let clients = &self.service.node.clients;
         clients.settings(&self.client_id, client_type, &self.language, group);
         if self.stream.is_none() {
             self.stream = clients.stream_opened(&self.client_id, self.tell.clone());
@@ -155,7 +171,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(stream) = self.stream {
-            self.node.clients.stream_closed(&self.client_id, stream);
+            self.service.node.clients.stream_closed(&self.client_id, stream);
         }
     }
 }

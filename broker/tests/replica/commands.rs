@@ -22,7 +22,7 @@ pub fn topic(name: &str, queue_count: u32) -> Command {
         name: name.to_owned(),
         queue_count,
         message_types: types.map(i32::from).to_vec(),
-        retention_ms: 0,
+        ..Default::default()
     })
 }
 

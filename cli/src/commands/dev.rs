@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use clap::ArgAction;
 use clap::Args;
 use futures::future::join_all;
 use futures::future::select_all;
@@ -47,6 +48,16 @@ pub struct DevArgs {
     #[arg(long, default_value_t = 8081, value_name = "PORT",
           value_parser = clap::value_parser!(u16).range(2..=64_000))]
     port: u16,
+
+    /// Make topics that do not exist when they are first asked for
+    #[arg(long, default_value_t = true, value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    auto_create_topics: bool,
+
+    /// Make consumer groups that do not exist when they are first asked for
+    #[arg(long, default_value_t = true, value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    auto_create_groups: bool,
 }
 
 pub async fn run(args: DevArgs) -> Result<(), Failure> {
@@ -128,6 +139,8 @@ fn node(args: &DevArgs, node_id: u64) -> Config {
         admin_listen: address(client + 2),
         http_listen: address(client + 3),
         name_servers: vec![address(args.port)],
+        auto_create_topics: args.auto_create_topics,
+        auto_create_groups: args.auto_create_groups,
         ..Config::single(args.data_dir.join(format!("node-{node_id}")))
     }
 }
@@ -169,7 +182,13 @@ mod tests {
     use super::*;
 
     fn args(nodes: u64, port: u16) -> DevArgs {
-        DevArgs { data_dir: "data".into(), nodes, port }
+        DevArgs {
+            data_dir: "data".into(),
+            nodes,
+            port,
+            auto_create_topics: true,
+            auto_create_groups: false,
+        }
     }
 
     #[test]
@@ -182,6 +201,7 @@ mod tests {
         assert_eq!(second.members.len(), 3);
         assert_eq!(second.members[1].peer_address, second.peer_listen);
         assert_eq!(second.data_dir, Path::new("data/node-2"));
+        assert!(second.auto_create_topics && !second.auto_create_groups);
         node(&args(9, 64_000), 9);
     }
 

@@ -10,6 +10,7 @@ use raftmq_proto::raftmq::ConsumerGroup;
 use raftmq_proto::raftmq::DeleteGroupRequest;
 use raftmq_proto::raftmq::ListGroupsRequest;
 use raftmq_proto::raftmq::Start;
+use raftmq_proto::raftmq::UpdateGroupRequest;
 use raftmq_proto::raftmq::start::Kind;
 use serde::Serialize;
 
@@ -25,11 +26,12 @@ const AFTER_HELP: &str = "\
 Examples:
   raftmq group create readers --max-attempts 5 --backoff 1s,5s,30s
   raftmq group create billing --fifo --start last
+  raftmq group update readers --receive-rate 500   messages a second; 0 is no limit
   raftmq group describe readers     how far it is in each queue, and who consumes
   raftmq group reset-offset readers --topic orders --to 2026-01-31T10:00:00Z
   raftmq group list --output json";
 
-/// Create, list, describe, rewind and delete consumer groups.
+/// Create, change, list, describe, rewind and delete consumer groups.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct GroupArgs {
@@ -45,6 +47,14 @@ pub struct GroupArgs {
 enum Verb {
     /// Create a consumer group
     Create(create::CreateArgs),
+    /// Change the limit of a consumer group
+    Update {
+        /// The consumer group
+        name: String,
+        /// Messages that its members may receive each second, all together; 0 is no limit
+        #[arg(long, value_name = "COUNT")]
+        receive_rate: u32,
+    },
     /// List all consumer groups
     List {
         #[command(flatten)]
@@ -70,6 +80,13 @@ pub async fn run(args: GroupArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
         Verb::Create(create) => create::run(create, &admin, output).await,
+        Verb::Update { name, receive_rate } => {
+            let request = UpdateGroupRequest { name, receive_rate_max: receive_rate };
+            let group = admin.call(request, async |mut node, r| node.update_group(r).await).await?;
+            output.print(&GroupView::from(group), |group| {
+                format!("consumer group {} now receives {}", group.name, group.receive_rate())
+            })
+        }
         Verb::List { read } => {
             let request = ListGroupsRequest { this_node: read.this_node };
             let listed = admin.call(request, async |mut node, r| node.list_groups(r).await).await?;
@@ -98,6 +115,8 @@ struct GroupView {
     /// Absent: what the client API says.
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff: Option<BackoffView>,
+    /// 0: no limit.
+    receive_rate_max: u32,
     created: String,
 }
 
@@ -114,6 +133,7 @@ impl From<ConsumerGroup> for GroupView {
             fifo: group.fifo,
             start: place(group.start.unwrap_or_default()),
             backoff: group.backoff.map(BackoffView::from),
+            receive_rate_max: group.receive_rate_max,
             created: output::time_ms(group.created_ms),
         }
     }
@@ -122,6 +142,13 @@ impl From<ConsumerGroup> for GroupView {
 impl GroupView {
     fn order(&self) -> &'static str {
         if self.fifo { "fifo" } else { "concurrent" }
+    }
+
+    fn receive_rate(&self) -> String {
+        match self.receive_rate_max {
+            0 => "any number of messages".to_owned(),
+            rate => format!("{rate} messages a second"),
+        }
     }
 }
 

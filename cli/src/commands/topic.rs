@@ -11,6 +11,7 @@ use raftmq_proto::raftmq::DescribeTopicRequest;
 use raftmq_proto::raftmq::DescribeTopicResponse;
 use raftmq_proto::raftmq::ListTopicsRequest;
 use raftmq_proto::raftmq::Topic;
+use raftmq_proto::raftmq::UpdateTopicRequest;
 use raftmq_proto::v2::MessageType;
 use serde::Serialize;
 
@@ -25,10 +26,11 @@ const AFTER_HELP: &str = "\
 Examples:
   raftmq topic create orders --queues 16
   raftmq topic create payments --type fifo     in order, by message group
+  raftmq topic update orders --send-rate 500   messages a second; 0 is no limit
   raftmq topic describe orders
   raftmq topic list --output json";
 
-/// Create, list, describe and delete topics.
+/// Create, change, list, describe and delete topics.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct TopicArgs {
@@ -52,6 +54,17 @@ enum Verb {
         /// What may be sent to it; mixed is all but priority
         #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
         kind: Kind,
+        /// Messages that may be sent to it each second; 0 is no limit
+        #[arg(long, default_value_t = 0, value_name = "COUNT")]
+        send_rate: u32,
+    },
+    /// Change the limit of a topic
+    Update {
+        /// The topic
+        name: String,
+        /// Messages that may be sent to it each second; 0 is no limit
+        #[arg(long, value_name = "COUNT")]
+        send_rate: u32,
     },
     /// List all topics
     List {
@@ -109,9 +122,16 @@ impl Kind {
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues, kind } => {
-            let created = create(&admin, name, queues, kind).await?;
+        Verb::Create { name, queues, kind, send_rate } => {
+            let created = create(&admin, name, queues, kind, send_rate).await?;
             output.print(&TopicView::from(created), created_text)
+        }
+        Verb::Update { name, send_rate } => {
+            let request = UpdateTopicRequest { name, send_rate_max: send_rate };
+            let topic = admin.call(request, async |mut node, r| node.update_topic(r).await).await?;
+            output.print(&TopicView::from(topic), |topic| {
+                format!("topic {} now takes {}", topic.name, topic.send_rate())
+            })
         }
         Verb::List { read } => {
             let request = ListTopicsRequest { this_node: read.this_node };
@@ -135,13 +155,20 @@ pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     }
 }
 
-async fn create(admin: &Admin, name: String, queues: u32, kind: Kind) -> Result<Topic, Failure> {
+async fn create(
+    admin: &Admin,
+    name: String,
+    queues: u32,
+    kind: Kind,
+    send_rate: u32,
+) -> Result<Topic, Failure> {
     names::new_topic(&name).map_err(Failure::usage)?;
     let request = CreateTopicRequest {
         name,
         queue_count: queues,
         message_types: kind.message_types().iter().copied().map(i32::from).collect(),
         retention_ms: 0,
+        send_rate_max: send_rate,
     };
     Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
 }
@@ -153,6 +180,8 @@ struct TopicView {
     /// MIXED when there are several.
     message_type: String,
     message_types: Vec<&'static str>,
+    /// 0: no limit.
+    send_rate_max: u32,
     created: String,
 }
 
@@ -187,7 +216,17 @@ impl From<Topic> for TopicView {
             message_types,
             name: topic.name,
             queue_count: topic.queue_count,
+            send_rate_max: topic.send_rate_max,
             created: output::time_ms(topic.created_ms),
+        }
+    }
+}
+
+impl TopicView {
+    fn send_rate(&self) -> String {
+        match self.send_rate_max {
+            0 => "any number of messages".to_owned(),
+            rate => format!("{rate} messages a second"),
         }
     }
 }
@@ -250,8 +289,11 @@ fn describe_text(description: &DescriptionView) -> String {
         false => description.groups.join(", "),
     };
     format!(
-        "topic {}\n  type {}, created {}\n  consumer groups: {groups}\n\n{table}",
-        topic.name, topic.message_type, topic.created,
+        "topic {}\n  type {}, takes {}, created {}\n  consumer groups: {groups}\n\n{table}",
+        topic.name,
+        topic.message_type,
+        topic.send_rate(),
+        topic.created,
     )
 }
 

@@ -120,6 +120,16 @@ pub struct BrokerKeys {
     #[arg(long, env = "RAFTMQ_DELAY_MAX_MS", value_name = "MS")]
     pub delay_max_ms: Option<u64>,
 
+    /// Make topics that do not exist when they are first asked for [default: false]
+    #[arg(long, env = "RAFTMQ_AUTO_CREATE_TOPICS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub auto_create_topics: Option<bool>,
+
+    /// Make consumer groups that do not exist when they are first asked for [default: false]
+    #[arg(long, env = "RAFTMQ_AUTO_CREATE_GROUPS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub auto_create_groups: Option<bool>,
+
     /// How often a leader shows that it is alive [default: 150]
     #[arg(long, env = "RAFTMQ_HEARTBEAT_MS", value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
@@ -153,7 +163,7 @@ impl BrokerKeys {
             tls, tls_certificate, tls_key,
             flush, segment_bytes, retention_ms, retention_bytes, retention_interval_ms,
             transaction_timeout_ms, transaction_check_interval_ms, transaction_check_max,
-            delay_max_ms,
+            delay_max_ms, auto_create_topics, auto_create_groups,
             heartbeat_ms, election_min_ms, election_max_ms,
         ))
     }
@@ -197,6 +207,8 @@ impl BrokerKeys {
                 .transaction_check_max
                 .unwrap_or(defaults.transaction_check_max),
             delay_max: ms(self.delay_max_ms, defaults.delay_max),
+            auto_create_topics: self.auto_create_topics.unwrap_or(defaults.auto_create_topics),
+            auto_create_groups: self.auto_create_groups.unwrap_or(defaults.auto_create_groups),
             timing: self.timing(defaults.timing),
         };
         check(&config)?;
@@ -253,6 +265,8 @@ pub fn to_file(config: &Config) -> Result<String, Failure> {
         transaction_check_interval_ms: ms(config.transaction_check_interval),
         transaction_check_max: Some(config.transaction_check_max),
         delay_max_ms: ms(config.delay_max),
+        auto_create_topics: Some(config.auto_create_topics),
+        auto_create_groups: Some(config.auto_create_groups),
         heartbeat_ms: ms(config.timing.heartbeat),
         election_min_ms: ms(config.timing.election_min),
         election_max_ms: ms(config.timing.election_max),
@@ -481,6 +495,17 @@ mod tests {
         assert_eq!(set.delay_max, Duration::from_secs(1));
         let error = config(&["--transaction-check-interval-ms=0"]).unwrap_err();
         assert!(error.contains("transaction_check_interval_ms is 0"), "{error}");
+    }
+
+    #[test]
+    fn what_is_made_unasked_is_said_with_or_without_a_value() {
+        let both = |flags: &[&str]| {
+            let config = config(flags).unwrap();
+            (config.auto_create_topics, config.auto_create_groups)
+        };
+        assert_eq!(both(&[]), (false, false));
+        assert_eq!(both(&["--auto-create-topics", "--auto-create-groups=true"]), (true, true));
+        assert_eq!(both(&["--auto-create-topics=false", "--auto-create-groups"]), (false, true));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::state::CommandReply;
 use crate::state::Progress;
 use crate::state::Queue;
 
-const ATTEMPTS_DEFAULT: u32 = 17;
+pub(crate) const ATTEMPTS_DEFAULT: u32 = 17;
 const ATTEMPTS_MAX: u32 = 1000;
 /// Delays of a backoff that names each.
 const DELAYS_MAX: usize = 64;
@@ -39,10 +39,23 @@ pub(super) async fn create(
         fifo: request.fifo,
         start: request.start,
         backoff: request.backoff,
+        receive_rate_max: request.receive_rate_max,
     });
     match change(node, &command).await? {
         CommandReply::Group(group) => Ok(to_wire(&group)),
         other => panic!("creating a group was answered with {other:?}"),
+    }
+}
+
+pub(super) async fn update(
+    node: &Node,
+    request: wire::UpdateGroupRequest,
+) -> Result<wire::ConsumerGroup, Status> {
+    let wire::UpdateGroupRequest { name, receive_rate_max } = request;
+    let command = Command::UpdateGroup(wire::UpdateGroup { name, receive_rate_max });
+    match change(node, &command).await? {
+        CommandReply::Group(group) => Ok(to_wire(&group)),
+        other => panic!("updating a group was answered with {other:?}"),
     }
 }
 
@@ -172,6 +185,7 @@ fn to_wire(group: &wire::GroupRecord) -> wire::ConsumerGroup {
         created_ms: group.created_ms,
         start: group.start,
         backoff: group.backoff.clone(),
+        receive_rate_max: group.receive_rate_max,
     }
 }
 

@@ -30,6 +30,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
+pub(crate) use self::groups::ATTEMPTS_DEFAULT;
 use super::leader::RELAYED;
 use crate::clock;
 use crate::command::Command;
@@ -123,6 +124,14 @@ impl Admin for AdminService {
         topics::create(&self.node, request.into_inner()).await.map(Response::new)
     }
 
+    async fn update_topic(
+        &self,
+        mut request: Request<wire::UpdateTopicRequest>,
+    ) -> Answer<wire::Topic> {
+        at_leader!(self, request, update_topic);
+        topics::update(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
     async fn delete_topic(
         &self,
         mut request: Request<wire::DeleteTopicRequest>,
@@ -153,6 +162,14 @@ impl Admin for AdminService {
     ) -> Answer<wire::ConsumerGroup> {
         at_leader!(self, request, create_group);
         groups::create(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_group(
+        &self,
+        mut request: Request<wire::UpdateGroupRequest>,
+    ) -> Answer<wire::ConsumerGroup> {
+        at_leader!(self, request, update_group);
+        groups::update(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_group(

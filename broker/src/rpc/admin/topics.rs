@@ -2,6 +2,7 @@
 
 use raftmq_proto::names;
 use raftmq_proto::raftmq as wire;
+use raftmq_proto::route::QUEUES_DEFAULT;
 use raftmq_proto::v2::MessageType;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
@@ -14,7 +15,6 @@ use crate::command::Command;
 use crate::node::Node;
 use crate::state::CommandReply;
 
-const QUEUES_DEFAULT: u32 = 8;
 const QUEUES_MAX: u32 = 1024;
 
 pub(super) async fn create(
@@ -32,6 +32,7 @@ pub(super) async fn create(
         message_types: message_types(&request.message_types)?,
         name: request.name,
         retention_ms: request.retention_ms,
+        send_rate_max: request.send_rate_max,
     });
     if let (true, Command::CreateTopic(topic)) = (planted(Bug::TopicCreateNotReplicated), &command)
     {
@@ -42,6 +43,18 @@ pub(super) async fn create(
     match change(node, &command).await? {
         CommandReply::Topic(topic) => Ok(to_wire(&topic)),
         other => panic!("creating a topic was answered with {other:?}"),
+    }
+}
+
+pub(super) async fn update(
+    node: &Node,
+    request: wire::UpdateTopicRequest,
+) -> Result<wire::Topic, Status> {
+    let wire::UpdateTopicRequest { name, send_rate_max } = request;
+    let command = Command::UpdateTopic(wire::UpdateTopic { name, send_rate_max });
+    match change(node, &command).await? {
+        CommandReply::Topic(topic) => Ok(to_wire(&topic)),
+        other => panic!("updating a topic was answered with {other:?}"),
     }
 }
 
@@ -117,6 +130,7 @@ fn to_wire(topic: &wire::TopicRecord) -> wire::Topic {
         message_types: topic.message_types.clone(),
         created_ms: topic.created_ms,
         retention_ms: topic.retention_ms,
+        send_rate_max: topic.send_rate_max,
     }
 }
 

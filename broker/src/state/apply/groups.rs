@@ -1,4 +1,4 @@
-//! Consumer groups: made and deleted, and with which filters their members receive.
+//! Consumer groups: made, changed and deleted, and with which filters their members receive.
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
@@ -32,11 +32,26 @@ impl Step<'_> {
             fifo: command.fifo,
             start: command.start,
             backoff: command.backoff,
+            receive_rate_max: command.receive_rate_max,
         };
         state.next_group_id += 1;
         self.batch.put(&keys::key(table::GROUP, &[record.id]), &record.encode_to_vec());
         state.group_ids.insert(record.name.clone(), record.id);
         state.groups.insert(record.id, record.clone());
+        self.note_metadata(state);
+        Ok(CommandReply::Group(record))
+    }
+
+    pub(super) fn update_group(
+        &mut self,
+        state: &mut State,
+        command: &wire::UpdateGroup,
+    ) -> Outcome {
+        let id = state.group_ids.get(&command.name).copied();
+        let group = id.and_then(|id| state.groups.get_mut(&id)).ok_or(Rejection::GroupNotFound)?;
+        group.receive_rate_max = command.receive_rate_max;
+        let record = group.clone();
+        self.batch.put(&keys::key(table::GROUP, &[record.id]), &record.encode_to_vec());
         self.note_metadata(state);
         Ok(CommandReply::Group(record))
     }

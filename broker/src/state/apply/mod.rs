@@ -45,9 +45,9 @@ use crate::state;
 pub enum CommandReply {
     /// Messages were stored, in the order of the command.
     Sent(Vec<Sent>),
-    /// The topic that was made.
+    /// The topic that was made or changed.
     Topic(wire::TopicRecord),
-    /// The group that was made.
+    /// The group that was made or changed.
     Group(wire::GroupRecord),
     /// Messages that may be delivered.
     CheckedOut(Vec<Granted>),
@@ -306,6 +306,8 @@ impl Step<'_> {
             Command::Redrive(command) => self.redrive(state, &command),
             Command::Discard(command) => self.discard(state, &command),
             Command::Carry(carry) => Ok(self.carry(state, &carry)),
+            Command::UpdateTopic(command) => self.update_topic(state, &command),
+            Command::UpdateGroup(command) => self.update_group(state, &command),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Topics: made and deleted with everything that belongs to them.
+//! Topics: made, changed, and deleted with everything that belongs to them.
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
@@ -29,9 +29,24 @@ impl Step<'_> {
                 queue_count: command.queue_count.max(1),
                 message_types: command.message_types,
                 retention_ms: command.retention_ms,
+                send_rate_max: command.send_rate_max,
                 ..Default::default()
             },
         );
+        Ok(CommandReply::Topic(record))
+    }
+
+    pub(super) fn update_topic(
+        &mut self,
+        state: &mut State,
+        command: &wire::UpdateTopic,
+    ) -> Outcome {
+        let id = state.topic_ids.get(&command.name).copied();
+        let topic = id.and_then(|id| state.topics.get_mut(&id)).ok_or(Rejection::TopicNotFound)?;
+        topic.record.send_rate_max = command.send_rate_max;
+        let record = topic.record.clone();
+        self.batch.put(&keys::key(table::TOPIC, &[record.id]), &record.encode_to_vec());
+        self.note_metadata(state);
         Ok(CommandReply::Topic(record))
     }
 

@@ -27,7 +27,7 @@ use crate::replica::commands;
 type Chooser = fn(&Model, &Model, &mut Dice) -> Option<Command>;
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, Chooser); 20] = [
+const WEIGHTS: [(u64, Chooser); 21] = [
     (30, send),
     (40, checkout),
     (20, ack),
@@ -47,6 +47,7 @@ const WEIGHTS: [(u64, Chooser); 20] = [
     (6, carry),
     (3, create_topic),
     (3, create_group),
+    (2, update),
     (1, delete),
 ];
 
@@ -434,7 +435,22 @@ fn create_group(_: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
         fifo: dice.chance(50),
         start: Some(start),
         backoff: None,
+        receive_rate_max: dice.below(3) as u32,
     }))
+}
+
+fn update(_: &Model, _: &Model, dice: &mut Dice) -> Option<Command> {
+    let (number, rate_max) = (dice.below(4), dice.below(3) as u32);
+    Some(match dice.chance(50) {
+        true => Command::UpdateTopic(wire::UpdateTopic {
+            name: format!("topic-{number}"),
+            send_rate_max: rate_max,
+        }),
+        false => Command::UpdateGroup(wire::UpdateGroup {
+            name: format!("group-{number}"),
+            receive_rate_max: rate_max,
+        }),
+    })
 }
 
 fn delete(start: &Model, _: &Model, dice: &mut Dice) -> Option<Command> {

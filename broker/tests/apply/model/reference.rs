@@ -180,6 +180,8 @@ impl Model {
     fn carry_out(&mut self, command: Command) -> Result<Answer, &'static str> {
         match command {
             Command::CreateTopic(command) => self.create_topic(command),
+            Command::UpdateTopic(command) => self.update_topic(&command),
+            Command::UpdateGroup(command) => self.update_group(&command),
             Command::DeleteTopic(command) => self.delete_topic(&command.name),
             Command::CreateGroup(command) => self.create_group(command),
             Command::DeleteGroup(command) => self.delete_group(&command.name),
@@ -223,6 +225,7 @@ impl Model {
             queue_count: command.queue_count,
             message_types: command.message_types,
             retention_ms: command.retention_ms,
+            send_rate_max: command.send_rate_max,
             ..Default::default()
         });
         Ok(Answer::Topic(record))
@@ -235,6 +238,20 @@ impl Model {
         let queues = vec![Queue::default(); record.queue_count as usize];
         self.topics.insert(record.id, Topic { record: record.clone(), queues });
         record
+    }
+
+    fn update_topic(&mut self, command: &wire::UpdateTopic) -> Result<Answer, &'static str> {
+        let mut topics = self.topics.values_mut();
+        let topic = topics.find(|topic| topic.record.name == command.name).ok_or("no topic")?;
+        topic.record.send_rate_max = command.send_rate_max;
+        Ok(Answer::Topic(topic.record.clone()))
+    }
+
+    fn update_group(&mut self, command: &wire::UpdateGroup) -> Result<Answer, &'static str> {
+        let mut groups = self.groups.values_mut();
+        let group = groups.find(|group| group.name == command.name).ok_or("no group")?;
+        group.receive_rate_max = command.receive_rate_max;
+        Ok(Answer::Group(group.clone()))
     }
 
     fn delete_topic(&mut self, name: &str) -> Result<Answer, &'static str> {
@@ -259,6 +276,7 @@ impl Model {
             fifo: command.fifo,
             start: command.start,
             backoff: command.backoff,
+            receive_rate_max: command.receive_rate_max,
         };
         self.groups.insert(record.id, record.clone());
         Ok(Answer::Group(record))

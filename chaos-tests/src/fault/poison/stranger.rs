@@ -262,6 +262,7 @@ fn of_a_broker(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
         members: vec![member; random.random_range(0..20)],
         topics: vec![topic; random.random_range(0..5)],
         revision: number(random),
+        auto_create_topics: random.random(),
     };
     let request = wire::RegisterRequest { route: Some(route), ttl_ms: number(random) };
     ("/raftmq.v1.NameServer/Register", request.encode_to_vec())

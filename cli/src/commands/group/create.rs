@@ -39,6 +39,10 @@ pub struct CreateArgs {
     /// 2026-01-31T10:00:00Z
     #[arg(long, default_value = "first", value_parser = quantity::position, value_name = "PLACE")]
     start: Start,
+
+    /// Messages that its members may receive each second, all together; 0 is no limit
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    receive_rate: u32,
 }
 
 pub async fn run(args: CreateArgs, admin: &Admin, output: OutputArgs) -> Result<(), Failure> {
@@ -49,6 +53,7 @@ pub async fn run(args: CreateArgs, admin: &Admin, output: OutputArgs) -> Result<
         fifo: args.fifo,
         start: Some(args.start),
         backoff: args.backoff,
+        receive_rate_max: args.receive_rate,
     };
     let created = admin.call(request, async |mut node, r| node.create_group(r).await).await?;
     output

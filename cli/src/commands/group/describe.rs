@@ -168,11 +168,12 @@ fn text(description: &DescriptionView) -> String {
     let group = &description.group;
     let backoff = group.backoff.as_ref().map_or("default".to_owned(), BackoffView::text);
     let mut text = format!(
-        "consumer group {}\n  {}, starts at {}, max attempts {}, backoff {backoff}\n  created {}\n",
+        "consumer group {}\n  {}, starts at {}, max attempts {}, backoff {backoff}, receives {}\n  created {}\n",
         group.name,
         group.order(),
         group.start,
         group.max_attempts,
+        group.receive_rate(),
         group.created
     );
     if description.progress.is_empty() {
