@@ -274,7 +274,7 @@ fn operators_steer_groups_and_dead_letters() {
 #[test]
 fn a_message_is_found_with_its_history() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut dev, port) = start_dev(dir.path());
+    let (mut dev, port) = start_dev(dir.path(), &[]);
     let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
     let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
     let json = ["--output", "json"];

@@ -197,6 +197,7 @@ fn of_an_operator(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 queue_count: random.random(),
                 message_types: vec![random.random()],
                 retention_ms: number(random),
+                send_rate_max: random.random(),
             };
             ("/raftmq.v1.Admin/CreateTopic", request.encode_to_vec())
         }
