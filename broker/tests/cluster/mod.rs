@@ -1,5 +1,7 @@
 //! A broker group of several nodes in this process, on real sockets and files.
 
+#![allow(dead_code, reason = "each test binary uses some of it")]
+
 use std::path::Path;
 use std::time::Duration;
 
