@@ -149,43 +149,6 @@ async fn receives_over_the_limit_wait_for_their_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_receives_are_bounded() {
-    const WAITING_MAX: usize = 1024;
-    let cluster = Cluster::start(1).await;
-    cluster.create("t", "g").await;
-    cluster.create("u", "h").await;
-    let client = cluster.client(0).await;
-    let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..WAITING_MAX {
-        let mut client = client.clone();
-        waiting.spawn(async move { receive(&mut client, "t", "g", Duration::from_secs(15)).await });
-    }
-    let mut client = client.clone();
-    let mut refused = None;
-    // They come in one after the other.
-    let patience = Instant::now() + PATIENCE;
-    while refused.is_none() && Instant::now() < patience {
-        let (status, _) = receive(&mut client, "t", "g", Duration::from_millis(200)).await;
-        refused = Some(status).filter(|status| status.code() != Code::MessageNotFound);
-    }
-    let refused = refused.unwrap();
-    assert_eq!(refused.code(), Code::TooManyRequests);
-    assert!(refused.message.contains("1024 receives of consumer group g"), "{refused:?}");
-    // Nobody else notices.
-    let (other, _) = receive(&mut client, "u", "h", Duration::from_millis(200)).await;
-    assert_eq!(other.code(), Code::MessageNotFound);
-    let sent = cluster::send(&mut client, vec![message("t", "id", "body")]).await;
-    assert_eq!(code(&sent.status), Code::Ok);
-    let mut got = 0;
-    while let Some(answer) = waiting.join_next().await {
-        got += answer.unwrap().1;
-    }
-    assert_eq!(got, 1);
-    let (status, _) = receive(&mut client, "t", "g", Duration::from_millis(200)).await;
-    assert_eq!(status.code(), Code::MessageNotFound, "places are given back");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_group_whose_consumers_died_costs_others_nothing() {
     const INFLIGHT_MAX: usize = 20_000;
     let cluster = Cluster::start(1).await;

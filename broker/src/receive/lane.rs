@@ -659,3 +659,21 @@ impl Choice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raftmq_proto::v2::Code;
+
+    use super::*;
+
+    #[test]
+    fn waiting_receives_are_bounded_and_give_their_places_back() {
+        let lane = Lane::new();
+        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| lane.wait("g", "t").unwrap()).collect();
+        let refused = lane.wait("g", "t").unwrap_err();
+        assert_eq!(refused.code, Code::TooManyRequests);
+        assert!(refused.message.contains("1024 receives of consumer group g"), "{refused}");
+        waiting.pop();
+        assert!(lane.wait("g", "t").is_ok());
+    }
+}
