@@ -86,7 +86,6 @@ fn log_config(directory: &Path) -> LogConfig {
         directory: directory.to_owned(),
         node_id: 1,
         group_hash: 7,
-        key_hashes: Vec::new(),
         segment_bytes: 1 << 20,
         flush: FlushMode::Sync,
         on_fatal: Arc::new(|error| panic!("{error}")),
@@ -189,6 +188,7 @@ fn send_for(replica: &mut Replica, time_ms: u64, id: &str, release: Release) -> 
     let message = NewMessage {
         queue_id: 0,
         tag_hash: 0,
+        key_hashes: Vec::new(),
         group_hash: 7,
         release,
         message_id: id.to_owned().into(),
