@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 #![allow(missing_docs)]
 
-#[allow(dead_code, reason = "shared with other tests")]
 mod cluster;
 
 use std::time::Duration;
