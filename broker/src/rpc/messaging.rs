@@ -12,7 +12,9 @@ use raftmq_proto::names;
 use raftmq_proto::route;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
+use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
 use raftmq_proto::v2::receive_message_response::Content;
+use raftmq_raft_store::world::net::Channel;
 use tokio::time::Instant;
 use tonic::Request;
 use tonic::Response;
@@ -25,6 +27,7 @@ use super::leader::LeaderRouter;
 use super::leader::Terms;
 use super::pull;
 use super::status;
+use super::status::Failure;
 use super::status::Refusal;
 use super::telemetry;
 use super::validate;
@@ -73,6 +76,30 @@ impl MessagingService {
         }
     }
 
+    /// Answers a call that is made once: by `local` here, or by `call` at the leader.
+    ///
+    /// # Errors
+    /// As [`LeaderRouter::at_leader`].
+    pub(super) async fn here_or_at_leader<Q, A, L, R>(
+        &self,
+        (terms, metadata, message): (Terms, &MetadataMap, &Q),
+        local: impl Fn() -> L,
+        call: impl Fn(MessagingServiceClient<Channel>, Request<Q>) -> R,
+        status: impl Fn(&A) -> &Option<v2::Status>,
+    ) -> Result<A, Refusal>
+    where
+        Q: Clone,
+        L: Future<Output = Result<A, Failure>>,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.router
+            .at_leader(terms, local, async |client| {
+                let request = leader::relay(message.clone(), metadata, terms);
+                again_if_not_leading(call(client, request).await?.into_inner(), &status)
+            })
+            .await
+    }
+
     /// Notes a call of the client; refuses one without an id.
     pub(super) fn client_id(&self, metadata: &MetadataMap) -> Result<String, Refusal> {
         let id = metadata.get("x-mq-client-id").and_then(|id| id.to_str().ok()).unwrap_or("");
@@ -100,20 +127,16 @@ impl MessagingService {
         // Here, since a leader that gets it relayed sees another sender.
         validate::note_born_host(&mut message, &born_host);
         let store_host = &self.node.config.client_advertise;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    let parsed = validate::parse(message.clone(), store_host, &self.times())?;
-                    send::send(&self.node, parsed).await
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.send_message(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                let parsed = validate::parse(message.clone(), store_host, &self.times())?;
+                send::send(&self.node, parsed).await
+            },
+            async |mut client, request| client.send_message(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     async fn receive(
@@ -161,17 +184,13 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
         check_names(message.topic.as_ref(), message.group.as_ref())?;
-        self.router
-            .at_leader(
-                terms,
-                || ack::ack(&self.node, &message),
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.ack_message(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            || ack::ack(&self.node, &message),
+            async |mut client, request| client.ack_message(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     async fn change_invisible(
@@ -183,23 +202,19 @@ impl MessagingService {
         let (metadata, _, message) = request.into_parts();
         check_names(message.topic.as_ref(), message.group.as_ref())?;
         let invisible = invisible(message.invisible_duration, Duration::ZERO)?;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    let handle = ack::change_invisible(&self.node, &message, invisible).await?;
-                    Ok(v2::ChangeInvisibleDurationResponse {
-                        status: Some(status::ok()),
-                        receipt_handle: handle,
-                    })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.change_invisible_duration(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                let handle = ack::change_invisible(&self.node, &message, invisible).await?;
+                Ok(v2::ChangeInvisibleDurationResponse {
+                    status: Some(status::ok()),
+                    receipt_handle: handle,
+                })
+            },
+            async |mut client, request| client.change_invisible_duration(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     async fn forward_to_dead_letters(
@@ -210,22 +225,17 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
         check_names(message.topic.as_ref(), message.group.as_ref())?;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    ack::forward_to_dead_letters(&self.node, &message).await?;
-                    let status = Some(status::ok());
-                    Ok(v2::ForwardMessageToDeadLetterQueueResponse { status })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer =
-                        client.forward_message_to_dead_letter_queue(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                ack::forward_to_dead_letters(&self.node, &message).await?;
+                let status = Some(status::ok());
+                Ok(v2::ForwardMessageToDeadLetterQueueResponse { status })
+            },
+            async |mut client, request| client.forward_message_to_dead_letter_queue(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     /// A client says good-bye: what the broker kept invisible for it becomes visible.
@@ -245,20 +255,16 @@ impl MessagingService {
             client_id,
             visible_at_ms: now_ms(),
         });
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    self.node.proposer.propose(&command).await?;
-                    Ok(v2::NotifyClientTerminationResponse { status: Some(status::ok()) })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.notify_client_termination(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                self.node.proposer.propose(&command).await?;
+                Ok(v2::NotifyClientTerminationResponse { status: Some(status::ok()) })
+            },
+            async |mut client, request| client.notify_client_termination(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     async fn query_route(

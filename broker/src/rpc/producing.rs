@@ -5,10 +5,8 @@ use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use tonic::Request;
 
-use super::leader;
 use super::leader::Terms;
 use super::messaging::MessagingService;
-use super::messaging::again_if_not_leading;
 use super::status;
 use super::status::Refusal;
 use crate::recall;
@@ -27,20 +25,16 @@ impl MessagingService {
             let text = "the transaction id must not be blank";
             return Err(Refusal::new(Code::InvalidTransactionId, text));
         }
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    transaction::end(&self.node, &message).await?;
-                    Ok(v2::EndTransactionResponse { status: Some(status::ok()) })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.end_transaction(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                transaction::end(&self.node, &message).await?;
+                Ok(v2::EndTransactionResponse { status: Some(status::ok()) })
+            },
+            async |mut client, request| client.end_transaction(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     pub(super) async fn recall(
@@ -51,20 +45,16 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
         check_topic(message.topic.as_ref())?;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    let message_id = recall::recall(&self.node, &message).await?;
-                    Ok(v2::RecallMessageResponse { status: Some(status::ok()), message_id })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.recall_message(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                let message_id = recall::recall(&self.node, &message).await?;
+                Ok(v2::RecallMessageResponse { status: Some(status::ok()), message_id })
+            },
+            async |mut client, request| client.recall_message(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 }
 

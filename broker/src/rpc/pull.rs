@@ -11,7 +11,6 @@ use tonic::Status;
 use super::leader;
 use super::leader::Terms;
 use super::messaging::MessagingService;
-use super::messaging::again_if_not_leading;
 use super::messaging::check_names;
 use super::status;
 use super::status::Refusal;
@@ -72,20 +71,16 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
         check_queue(message.message_queue.as_ref(), message.group.as_ref())?;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    pull::update_offset(&self.node, &message).await?;
-                    Ok(v2::UpdateOffsetResponse { status: Some(status::ok()) })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.update_offset(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                pull::update_offset(&self.node, &message).await?;
+                Ok(v2::UpdateOffsetResponse { status: Some(status::ok()) })
+            },
+            async |mut client, request| client.update_offset(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     pub(super) async fn offset(
@@ -96,20 +91,16 @@ impl MessagingService {
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
         check_queue(message.message_queue.as_ref(), message.group.as_ref())?;
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    let offset = pull::offset(&self.node, &message).await? as i64;
-                    Ok(v2::GetOffsetResponse { status: Some(status::ok()), offset })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.get_offset(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                let offset = pull::offset(&self.node, &message).await? as i64;
+                Ok(v2::GetOffsetResponse { status: Some(status::ok()), offset })
+            },
+            async |mut client, request| client.get_offset(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 
     pub(super) async fn offset_by_policy(
@@ -119,20 +110,16 @@ impl MessagingService {
         let terms = Terms::of(request.metadata());
         self.client_id(request.metadata())?;
         let (metadata, _, message) = request.into_parts();
-        self.router
-            .at_leader(
-                terms,
-                async || {
-                    let offset = pull::query_offset(&self.node, &message).await? as i64;
-                    Ok(v2::QueryOffsetResponse { status: Some(status::ok()), offset })
-                },
-                async |mut client| {
-                    let request = leader::relay(message.clone(), &metadata, terms);
-                    let answer = client.query_offset(request).await?.into_inner();
-                    again_if_not_leading(answer, |answer| &answer.status)
-                },
-            )
-            .await
+        self.here_or_at_leader(
+            (terms, &metadata, &message),
+            async || {
+                let offset = pull::query_offset(&self.node, &message).await? as i64;
+                Ok(v2::QueryOffsetResponse { status: Some(status::ok()), offset })
+            },
+            async |mut client, request| client.query_offset(request).await,
+            |answer| &answer.status,
+        )
+        .await
     }
 }
 
