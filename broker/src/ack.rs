@@ -83,6 +83,7 @@ pub(crate) async fn change_invisible(
     let command = Command::ChangeInvisible(wire::ChangeInvisible {
         receipt: Some(receipt),
         visible_at_ms: now_ms + invisible.as_millis() as u64,
+        suspended: request.suspend(),
     });
     match node.proposer.propose(&command).await? {
         CommandReply::Changed { nonce } => Ok(handle::encode(&wire::Receipt { nonce, ..receipt })),

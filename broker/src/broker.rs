@@ -267,8 +267,10 @@ pub(crate) async fn wake_receives(node: Node, stop: CancellationToken) {
             event = events.recv() => event,
         };
         // One that fell behind is made up for by the receives' own looks.
-        if let Ok(Event::Stored(topic_ids)) = event {
-            node.lanes.wake(&topic_ids);
+        match event {
+            Ok(Event::Stored(topic_ids)) => node.lanes.wake(&topic_ids),
+            Ok(Event::Lite(lite_topics)) => node.lanes.wake_lite(&node.state.read(), &lite_topics),
+            Ok(Event::Metadata) | Err(_) => (),
         }
     }
 }

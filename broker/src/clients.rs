@@ -94,6 +94,18 @@ impl Clients {
         }
     }
 
+    /// What kind of client it is, as far as it said so here.
+    pub(crate) fn client_type(&self, id: &str) -> Option<ClientType> {
+        self.known.lock().get(id).map(|client| client.client_type)
+    }
+
+    /// Sends a command to a client that is connected here; returns whether it is.
+    pub(crate) fn tell(&self, id: &str, command: v2::TelemetryCommand) -> bool {
+        let known = self.known.lock();
+        let tell = known.get(id).and_then(|client| client.streams.last());
+        tell.is_some_and(|(_, tell)| tell.try_send(command).is_ok())
+    }
+
     /// A telemetry stream of a known client has opened; `tell` leads to it. Returns its number.
     pub(crate) fn stream_opened(
         &self,

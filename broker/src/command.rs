@@ -82,6 +82,9 @@ pub enum Command {
     Carry(Carry),
     UpdateTopic(wire::UpdateTopic),
     UpdateGroup(wire::UpdateGroup),
+    CreateLiteTopics(wire::CreateLiteTopics),
+    SubscribeLite(wire::SubscribeLite),
+    ExpireLiteTopics(wire::ExpireLiteTopics),
 }
 
 /// Messages of one topic, stored all or none.
@@ -208,6 +211,9 @@ pub fn encode(command: &Command) -> Bytes {
         Command::Carry(carry) => (21, encode_carry(carry)),
         Command::UpdateTopic(message) => (22, message.encode_to_vec().into()),
         Command::UpdateGroup(message) => (23, message.encode_to_vec().into()),
+        Command::CreateLiteTopics(message) => (24, message.encode_to_vec().into()),
+        Command::SubscribeLite(message) => (25, message.encode_to_vec().into()),
+        Command::ExpireLiteTopics(message) => (26, message.encode_to_vec().into()),
     };
     let mut bytes = BytesMut::with_capacity(COMMAND_HEADER_BYTES + body.len());
     bytes.put_u8(kind);
@@ -355,6 +361,9 @@ fn decode(kind: u8, body: Bytes, offset: usize) -> Result<Command, DecodeError> 
         21 => Command::Carry(decode_carry(body, offset)?),
         22 => Command::UpdateTopic(message(body)?),
         23 => Command::UpdateGroup(message(body)?),
+        24 => Command::CreateLiteTopics(message(body)?),
+        25 => Command::SubscribeLite(message(body)?),
+        26 => Command::ExpireLiteTopics(message(body)?),
         other => return Err(DecodeError(format!("command kind {other} is not known"))),
     })
 }

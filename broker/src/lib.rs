@@ -26,6 +26,7 @@ mod end;
 mod handle;
 mod history;
 mod metrics;
+mod lite;
 mod node;
 pub mod proposer;
 mod pull;

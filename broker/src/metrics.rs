@@ -32,6 +32,7 @@ pub(crate) fn collect(node: &Node) {
     gauge(node, "rocketmq_topic_number", state.topics.len() as f64);
     gauge(node, "rocketmq_consumer_group_number", state.groups.len() as f64);
     gauge(node, "rocketmq_broker_permission", 6.0);
+    lite_topics(node, &state);
     connections(node);
     lag(node, &state, leads);
 }
@@ -64,6 +65,13 @@ fn raft(node: &Node, status: &wire::NodeStatusResponse) {
     }
 }
 
+fn lite_topics(node: &Node, state: &state::State) {
+    for topic in state.topics.values().filter(|topic| topic.is_lite()) {
+        let labels = node.labels(&[("topic", &topic.record.name)]);
+        metrics::gauge!("raftmq_lite_topics", labels).set(topic.lite.len() as f64);
+    }
+}
+
 fn connections(node: &Node) {
     let mut producers = std::collections::BTreeMap::new();
     let mut consumers = std::collections::BTreeMap::new();
@@ -88,6 +96,10 @@ fn connections(node: &Node) {
     }
 }
 
+/// Queues of one group and topic that are looked at for the age of what lags behind. Lite topics may be
+/// far more: then it is that of some.
+const LAGGING_MAX: usize = 2048;
+
 /// Only the leader reports lag, the others zero, so that summing over members counts each message
 /// once.
 fn lag(node: &Node, state: &state::State, leads: bool) {
@@ -97,15 +109,19 @@ fn lag(node: &Node, state: &state::State, leads: bool) {
         else {
             continue;
         };
-        let (mut ready, mut inflight) = (0, 0);
+        let (mut ready, mut inflight, mut looked_at) = (0, 0, 0);
         let mut oldest: Option<u64> = None;
         let mut oldest_ready: Option<u64> = None;
-        for (queue_id, queue) in topic.queues.iter().enumerate() {
-            let Some(progress) = consumption.queues.get(queue_id) else { continue };
+        for (queue_id, progress) in consumption.each() {
+            let Some(queue) = topic.queue(queue_id) else { continue };
             ready += queue.max.saturating_sub(progress.next_offset);
             inflight += progress.inflight.len() as u64;
+            if progress.commit_offset() >= queue.max || looked_at >= LAGGING_MAX {
+                continue;
+            }
+            looked_at += 1;
             let stored = |offset| {
-                let unit = state::unit(node.group.store(), ids.1, queue_id as u32, offset);
+                let unit = state::unit(node.group.store(), ids.1, queue_id, offset);
                 unit.map(|unit| unit.stored_ms)
             };
             oldest = earlier(oldest, stored(progress.commit_offset()));

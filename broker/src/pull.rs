@@ -109,7 +109,7 @@ pub(crate) async fn pull(node: &Node, pull: &Pull, until: Instant) -> Result<Pul
             loop {
                 match events.recv().await {
                     Ok(Event::Stored(topic_ids)) if !topic_ids.contains(&place.topic_id) => (),
-                    Ok(Event::Metadata) => (),
+                    Ok(Event::Metadata | Event::Lite(_)) => (),
                     // Fallen behind: look.
                     _ => return,
                 }
@@ -192,7 +192,7 @@ pub(crate) async fn offset(node: &Node, request: &v2::GetOffsetRequest) -> Resul
     }
     let state = node.state.read();
     let consumption = state.consumptions.get(&(group_id, place.topic_id));
-    let progress = consumption.and_then(|it| it.queues.get(place.queue_id as usize));
+    let progress = consumption.and_then(|it| it.progress(place.queue_id));
     let progress = progress.ok_or_else(|| {
         let text = format!("group {group} has no offset in queue {queue_id} of topic {topic}");
         Refusal::new(Code::OffsetNotFound, text)

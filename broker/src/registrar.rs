@@ -74,7 +74,7 @@ async fn changed(
     let metadata = async {
         loop {
             match events.recv().await {
-                Ok(Event::Stored(_)) => (),
+                Ok(Event::Stored(_) | Event::Lite(_)) => (),
                 Ok(Event::Metadata) | Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => std::future::pending().await,
             }

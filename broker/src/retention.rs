@@ -30,6 +30,9 @@ use crate::state;
 const CARRY_MAX: usize = 1000;
 const CARRY_BYTES_MAX: usize = 1 << 20;
 
+/// Lite topics of one parent that one trim takes messages from, but for those of its last entry.
+const LITE_TOPICS_CUT_MAX: usize = 2000;
+
 /// Runs until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
     loop {
@@ -59,10 +62,30 @@ async fn decide(node: &Node) {
     }
     tracing::info!(before_log_index, "retention: older messages go");
     let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
-    let command = Command::Trim(wire::Trim { before_log_index, stored_before_ms });
-    if let Err(error) = node.proposer.propose(&command).await {
-        tracing::debug!(%error, "retention will try again");
+    loop {
+        let step = step(node, before_log_index);
+        let command = Command::Trim(wire::Trim { before_log_index: step, stored_before_ms });
+        if let Err(error) = node.proposer.propose(&command).await {
+            tracing::debug!(%error, "retention will try again");
+            return;
+        }
+        // Not as far as decided: something is needed by now, and the next round decides again.
+        if step == before_log_index || node.state.read().trimmed_before < step {
+            return;
+        }
     }
+}
+
+/// How far one trim goes on the way to `before`: each lite topic that loses messages costs time in which
+/// nothing else is applied.
+fn step(node: &Node, before: u64) -> u64 {
+    let state = node.state.read();
+    let older = |topic: &state::Topic| {
+        topic.lite.older_than(before).nth(LITE_TOPICS_CUT_MAX).map(|(log_index, _)| log_index)
+    };
+    let step = state.topics.values().filter_map(older).min().unwrap_or(before);
+    // One entry may have stored to more than that many.
+    step.max(state.trimmed_before + 1).min(before)
 }
 
 /// First log index that age and size let stay.
@@ -136,7 +159,7 @@ fn held(node: &Node, old: u64) -> Option<u64> {
     let state = node.state.read();
     let topic_ids: BTreeSet<u32> = state.topics.keys().copied().collect();
     for (ids, consumption) in &state.consumptions {
-        for (queue_id, progress) in (0..).zip(&consumption.queues) {
+        for (queue_id, progress) in consumption.each() {
             // A smaller offset never came into the queue later.
             if let Some(offset) = progress.inflight.keys().next()
                 && let Some(unit) = state::unit(store, ids.1, queue_id, *offset)

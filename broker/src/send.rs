@@ -4,23 +4,27 @@
 //!
 //! Not here: the checks (`rpc::validate`), batching (`proposer`).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::MessageType;
+use raftmq_raft_store::ProposeError;
 
 use crate::auto_create;
 use crate::command::Command;
 use crate::command::Send;
 use crate::handle;
+use crate::lite;
 use crate::node::Node;
 use crate::rpc::status;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;
 use crate::rpc::validate::Parsed;
 use crate::state::CommandReply;
+use crate::state::Rejection;
 
 /// Spreads sends over queues; where it begins does not matter.
 static NEXT_QUEUE: AtomicU32 = AtomicU32::new(0);
@@ -39,12 +43,17 @@ pub(crate) async fn send(
     for (message, priority) in parsed.messages.iter_mut().zip(&parsed.priorities) {
         message.queue_id = queue(message.group_hash, *priority, queue_count);
     }
+    choose_lite(node, topic_id, &mut parsed).await?;
     let transactional: Vec<bool> =
         parsed.types.iter().map(|kind| *kind == MessageType::Transaction).collect();
     let sizes: Vec<usize> = parsed.messages.iter().map(|message| message.record.len()).collect();
     let command = Command::Send(Send { topic_id, messages: parsed.messages });
     let sent = match node.proposer.propose(&command).await? {
         CommandReply::Sent(sent) => sent,
+        // Nobody had used it for long; another attempt makes it anew.
+        CommandReply::Rejected(Rejection::LiteTopicGone) => {
+            return Err(Failure::Elsewhere(ProposeError::Unknown));
+        }
         CommandReply::Rejected(rejection) => return Err(rejection.into()),
         other => panic!("a send was answered with {other:?}"),
     };
@@ -63,6 +72,20 @@ pub(crate) async fn send(
         },
     );
     Ok(v2::SendMessageResponse { status: Some(status::ok()), entries: entries.collect() })
+}
+
+/// A message of a lite topic goes into the queue of that.
+async fn choose_lite(node: &Node, topic_id: u32, parsed: &mut Parsed) -> Result<(), Failure> {
+    let names: BTreeSet<String> = parsed.lite_topics.iter().flatten().cloned().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let queue_ids = lite::queue_ids(node, topic_id, &names).await?;
+    for (message, name) in parsed.messages.iter_mut().zip(&parsed.lite_topics) {
+        let queue_id = name.as_ref().and_then(|name| queue_ids.get(name));
+        message.queue_id = queue_id.copied().unwrap_or(message.queue_id);
+    }
+    Ok(())
 }
 
 /// The queue of a message: that of its message group, whatever the client's language makes of it; that
@@ -117,6 +140,7 @@ fn message_type(types: &[MessageType]) -> &'static str {
         Some(MessageType::Delay) => "delay",
         Some(MessageType::Transaction) => "transaction",
         Some(MessageType::Priority) => "priority",
+        Some(MessageType::Lite) => "lite",
         _ => "normal",
     }
 }

@@ -6,12 +6,16 @@ use std::time::Duration;
 use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
+use raftmq_raft_store::world::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ack;
 use crate::clock;
 use crate::command::Command;
+use crate::lite;
 use crate::node::Node;
+use crate::receive;
+use crate::state;
 use crate::state::CommandReply;
 use crate::state::State;
 
@@ -55,12 +59,18 @@ async fn tend(node: &Node) {
 }
 
 async fn sweep(node: &Node) {
+    let mut leading = (0, Instant::now());
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         node.clients.sweep();
         if let Some(term) = node.leading_term() {
+            if leading.0 != term {
+                leading = (term, Instant::now());
+            }
+            let (_, since) = leading;
             forget_ended(node, term);
             forget_subscriptions(node, term).await;
+            lite::sweep(node, since.elapsed()).await;
         }
     }
 }
@@ -71,6 +81,8 @@ struct Due {
     renew: Vec<wire::Receipt>,
     exhausted: Vec<wire::Receipt>,
     wake: Vec<(u32, u32)>,
+    /// Topic id and queue id.
+    wake_lite: Vec<(u32, u32)>,
 }
 
 fn forget_ended(node: &Node, term: u64) {
@@ -106,6 +118,7 @@ async fn look(node: &Node, term: u64) {
     for ids in due.wake {
         node.lanes.wake_lane(ids);
     }
+    node.lanes.wake_lite(&node.state.read(), &due.wake_lite);
     if !due.renew.is_empty() {
         let command =
             Command::Renew(wire::Renew { receipts: due.renew, visible_at_ms: now_ms + RENEWAL_MS });
@@ -132,8 +145,7 @@ fn gather(node: &Node, state: &State, term: u64, now_ms: u64) -> Due {
             if *visible_at > now_ms + RENEW_BEFORE_MS {
                 break;
             }
-            let progress = consumption.queues.get(*queue_id as usize);
-            let Some(record) = progress.and_then(|progress| progress.inflight.get(offset)) else {
+            let Some(record) = consumption.inflight(*queue_id, *offset) else {
                 continue;
             };
             let receipt = wire::Receipt {
@@ -152,8 +164,10 @@ fn gather(node: &Node, state: &State, term: u64, now_ms: u64) -> Due {
                 due.renew.push(receipt);
             } else if *visible_at > now_ms {
                 continue;
-            } else if record.attempt >= max_attempts {
+            } else if receive::is_exhausted(record, max_attempts) {
                 due.exhausted.push(receipt);
+            } else if state::is_lite(*queue_id) {
+                due.wake_lite.push((ids.1, *queue_id));
             } else {
                 waiting = true;
             }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod dev;
 pub mod dlq;
 pub mod group;
+pub mod lite;
 pub mod log;
 pub mod message;
 pub mod namesrv;

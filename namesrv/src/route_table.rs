@@ -204,6 +204,18 @@ impl RouteTable {
         })
     }
 
+    /// Client addresses of the members of each group that has the topic, the leader's first.
+    ///
+    /// # Errors
+    /// [`NoRoute`] when there is none.
+    pub fn members(&self, resource: &Resource, now: Instant) -> Result<Vec<Vec<String>>, NoRoute> {
+        self.collect(&resource.name, now, |group, _| {
+            let mut members: Vec<&RouteMember> = group.members.iter().collect();
+            members.sort_by_key(|member| (member.node_id != group.leader_id, member.node_id));
+            vec![members.into_iter().map(|member| member.client_address.clone()).collect()]
+        })
+    }
+
     /// Everything that lives at `now`, sorted by group.
     pub fn list(&self, now: Instant) -> Vec<ListedRoute> {
         self.live(now)

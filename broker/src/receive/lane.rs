@@ -11,6 +11,8 @@
 //! Messages that can not go to whoever asks are held back when somebody may get them later: an earlier
 //! one of their message group is not consumed (FIFO groups), or another member's filter wants them. In
 //! a FIFO group one checkout is under way at a time.
+//!
+//! Not here: lite topics, which are chosen in `lite`.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
+use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
@@ -29,10 +32,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
 use super::filter::Filter;
+use super::lite::LiteLane;
 use crate::proposer::Place;
 use crate::proposer::Submitted;
 use crate::rpc::status::Refusal;
 use crate::state;
+use crate::state::CommandReply;
 use crate::state::State;
 use crate::state::Topic;
 use crate::state::Unit;
@@ -56,7 +61,8 @@ const OWNER_GRACE_MS: u64 = 2_000;
 pub(crate) struct Lane {
     choice: Mutex<Choice>,
     /// Wakes one receive that waits for messages.
-    pub(crate) arrived: Notify,
+    pub(crate) arrived: Arc<Notify>,
+    pub(super) lite: LiteLane,
     waiting: Arc<Semaphore>,
     /// Deliveries that went to their client in this leadership: nonce by (queue id, offset).
     confirmed: Mutex<HashMap<(u32, u64), u64>>,
@@ -122,6 +128,19 @@ impl Lanes {
         }
     }
 
+    /// Wakes receives of clients that subscribe to one of these lite topics: (topic id, queue id).
+    pub(crate) fn wake_lite(&self, state: &State, lite_topics: &[(u32, u32)]) {
+        if lite_topics.is_empty() {
+            return;
+        }
+        for (ids, lane) in &self.lanes.lock().by_ids {
+            let Some(consumption) = state.consumptions.get(ids) else { continue };
+            for (_, queue_id) in lite_topics.iter().filter(|(topic_id, _)| *topic_id == ids.1) {
+                lane.lite.arrived(consumption, *queue_id);
+            }
+        }
+    }
+
     /// Wakes a receive of this lane, if there is one.
     pub(crate) fn wake_lane(&self, ids: (u32, u32)) {
         if let Some(lane) = self.lanes.lock().by_ids.get(&ids) {
@@ -147,17 +166,47 @@ pub(crate) struct Wish<'a> {
     pub(crate) attempt_hash: u64,
     /// Queues with a higher number go first.
     pub(crate) by_priority: bool,
+    /// An answer has messages of one lite topic.
+    pub(crate) one_lite_topic: bool,
     /// Reads a message, for filters that look at its properties.
     pub(crate) read: &'a dyn Fn(&Unit) -> Option<v2::Message>,
 }
 
+/// Index entries by queue id and offset.
+pub(crate) type Units = HashMap<(u32, u64), Unit>;
+
 /// A checkout on its way, and the index entries of what it asks for.
 pub(crate) struct Chosen {
     pub(crate) submitted: Submitted,
-    pub(crate) units: HashMap<(u32, u64), Unit>,
+    pub(crate) units: Units,
     again: Vec<(u32, u64)>,
+    /// Lite topics among what was chosen, by queue id.
+    pub(super) lite: Vec<u32>,
     /// More could have been chosen.
     pub(crate) more: bool,
+}
+
+/// Submits the checkout of what was picked.
+pub(super) fn submit(pick: Pick, wish: &Wish<'_>, place: Place) -> Chosen {
+    let mut queues: Vec<_> = pick.queues.into_values().collect();
+    queues.sort_by_key(|queue| queue.queue_id);
+    // The order of a message group is that of its queue.
+    queues.iter_mut().for_each(|queue| queue.again.sort_unstable());
+    let again = queues.iter().flat_map(|queue| {
+        queue.again.iter().map(|offset| (queue.queue_id, *offset))
+    });
+    let again = again.collect();
+    let command = crate::command::Command::Checkout(wire::Checkout {
+        group_id: wish.ids.0,
+        topic_id: wish.ids.1,
+        queues,
+        visible_at_ms: wish.visible_at_ms,
+        renew_client_id: wish.renew_client_id.to_owned(),
+        client_id: wish.client_id.to_owned(),
+        attempt_hash: if wish.fifo { wish.attempt_hash } else { 0 },
+    });
+    let submitted = place.submit(&command);
+    Chosen { submitted, units: pick.units, again, lite: Vec::new(), more: pick.more }
 }
 
 impl Lane {
@@ -174,7 +223,8 @@ impl Lane {
         };
         Self {
             choice: Mutex::new(choice),
-            arrived: Notify::new(),
+            arrived: Arc::default(),
+            lite: LiteLane::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             confirmed: Mutex::default(),
             filters: Mutex::default(),
@@ -216,29 +266,21 @@ impl Lane {
         if pick.queues.is_empty() {
             return Err(place);
         }
-        let again: Vec<(u32, u64)> = pick
-            .queues
-            .values()
-            .flat_map(|queue| queue.again.iter().map(|offset| (queue.queue_id, *offset)))
-            .collect();
-        choice.again.extend(&again);
-        choice.under_way += 1;
-        let mut queues: Vec<_> = pick.queues.into_values().collect();
-        queues.sort_by_key(|queue| queue.queue_id);
-        // The order of a message group is that of its queue.
-        queues.iter_mut().for_each(|queue| queue.again.sort_unstable());
-        let command = crate::command::Command::Checkout(wire::Checkout {
-            group_id: wish.ids.0,
-            topic_id: wish.ids.1,
-            queues,
-            visible_at_ms: wish.visible_at_ms,
-            renew_client_id: wish.renew_client_id.to_owned(),
-            client_id: wish.client_id.to_owned(),
-            attempt_hash: if wish.fifo { wish.attempt_hash } else { 0 },
-        });
         // Under the lock: the log sees checkouts in the order of their reservations.
-        let submitted = place.submit(&command);
-        Ok(Chosen { submitted, units: pick.units, again, more: pick.more })
+        let chosen = submit(pick, wish, place);
+        choice.again.extend(&chosen.again);
+        choice.under_way += 1;
+        Ok(chosen)
+    }
+
+    /// What wakes a receive of this client from a topic, one of lite topics or not.
+    pub(crate) fn woken(&self, lite_client_id: Option<&str>) -> Arc<Notify> {
+        lite_client_id.map_or_else(|| self.arrived.clone(), |client_id| self.lite.woken(client_id))
+    }
+
+    /// See [`LiteLane::look_at_all`].
+    pub(crate) fn look_at_all(&self, client_id: &str) {
+        self.lite.look_at_all(client_id);
     }
 
     /// A place among those that wait here, while it is held.
@@ -298,15 +340,15 @@ impl Lane {
 
     /// Forgets deliveries that have ended.
     pub(crate) fn forget_ended(&self, consumption: &state::Consumption) {
+        self.lite.forget_gone(consumption);
         self.confirmed.lock().retain(|(queue_id, offset), nonce| {
-            let progress = consumption.queues.get(*queue_id as usize);
-            let record = progress.and_then(|progress| progress.inflight.get(offset));
+            let record = consumption.inflight(*queue_id, *offset);
             record.is_some_and(|record| record.nonce == *nonce)
         });
     }
 
     /// Takes back the reservations of a checkout whose outcome is known.
-    pub(crate) fn decided(&self, chosen_again: &[(u32, u64)], matched: bool) {
+    fn decided(&self, chosen_again: &[(u32, u64)], matched: bool) {
         let mut choice = self.choice.lock();
         choice.under_way -= 1;
         choice.stale |= !matched;
@@ -317,21 +359,30 @@ impl Lane {
 }
 
 impl Chosen {
-    /// The redeliveries among what was chosen.
-    pub(crate) fn again(&self) -> Vec<(u32, u64)> {
-        self.again.clone()
+    /// Waits for the outcome, and takes back what was reserved.
+    pub(crate) async fn decided(
+        self,
+        lane: &Lane,
+    ) -> (Units, Result<CommandReply, ProposeError>) {
+        let outcome = self.submitted.outcome().await;
+        let matched = matches!(&outcome, Ok(CommandReply::CheckedOut(granted)) if granted.len() == self.units.len());
+        match self.lite.is_empty() {
+            true => lane.decided(&self.again, matched),
+            false => lane.lite.decided(&self.lite),
+        }
+        (self.units, outcome)
     }
 }
 
 /// What a choice looks at.
-struct Looked<'a> {
+pub(super) struct Looked<'a> {
     /// When the leadership first chose here.
-    began_ms: u64,
-    topic: &'a Topic,
-    consumption: &'a state::Consumption,
-    store: &'a StateStore,
-    wish: &'a Wish<'a>,
-    others: &'a [Filter],
+    pub(super) began_ms: u64,
+    pub(super) topic: &'a Topic,
+    pub(super) consumption: &'a state::Consumption,
+    pub(super) store: &'a StateStore,
+    pub(super) wish: &'a Wish<'a>,
+    pub(super) others: &'a [Filter],
 }
 
 /// Who wants a message.
@@ -346,7 +397,7 @@ enum Wanted {
 }
 
 impl Looked<'_> {
-    fn unit(&self, queue_id: u32, offset: u64) -> Option<Unit> {
+    pub(super) fn unit(&self, queue_id: u32, offset: u64) -> Option<Unit> {
         state::unit(self.store, self.wish.ids.1, queue_id, offset)
     }
 
@@ -381,7 +432,7 @@ impl Looked<'_> {
         if !self.wish.fifo || group_hash == 0 || planted(Bug::FifoGroupIgnored) {
             return true;
         }
-        let progress = self.consumption.queues.get(queue_id as usize);
+        let progress = self.consumption.progress(queue_id);
         progress.is_none_or(|progress| {
             let mut before = progress.before_in_group(group_hash, offset);
             before.all(|before| {
@@ -398,27 +449,32 @@ impl Looked<'_> {
 
 /// What one choice has gathered.
 #[derive(Default)]
-struct Pick {
-    queues: HashMap<u32, wire::QueueCheckout>,
-    units: HashMap<(u32, u64), Unit>,
+pub(super) struct Pick {
+    pub(super) queues: HashMap<u32, wire::QueueCheckout>,
+    pub(super) units: Units,
     /// Message groups of which something was passed over: (queue id, hash).
     blocked: HashSet<(u32, u64)>,
     bytes: u64,
-    more: bool,
+    pub(super) more: bool,
 }
 
 impl Pick {
     /// Whether another message would be more than was asked for, or than an answer should hold.
-    fn is_full(&self, wish: &Wish<'_>) -> bool {
+    pub(super) fn is_full(&self, wish: &Wish<'_>) -> bool {
         self.units.len() >= wish.count || self.bytes >= ANSWER_BYTES_MAX
     }
 
-    fn add(&mut self, queue_id: u32, offset: u64, unit: Unit) {
+    pub(super) fn add(&mut self, queue_id: u32, offset: u64, unit: Unit) {
         self.bytes += u64::from(unit.length);
         self.units.insert((queue_id, offset), unit);
     }
 
-    fn add_again(&mut self, queue_id: u32, offset: u64, unit: Unit) {
+    pub(super) fn add_reread(&mut self, queue_id: u32, offset: u64, unit: Unit) {
+        self.queue(queue_id).reread.push(offset);
+        self.add(queue_id, offset, unit);
+    }
+
+    pub(super) fn add_again(&mut self, queue_id: u32, offset: u64, unit: Unit) {
         self.queue(queue_id).again.push(offset);
         self.add(queue_id, offset, unit);
     }
@@ -428,6 +484,20 @@ impl Pick {
             .entry(queue_id)
             .or_insert_with(|| wire::QueueCheckout { queue_id, ..Default::default() })
     }
+}
+
+/// Whether the time of a delivery has run out, and another one is to follow.
+pub(super) fn came_back(wish: &Wish<'_>, record: &wire::InflightRecord) -> bool {
+    // `upkeep` renews what a living owner holds well before its time; only when that did not happen has
+    // the owner gone.
+    let owned = !record.renew_client_id.is_empty()
+        && record.visible_at_ms + OWNER_GRACE_MS > wish.now_ms;
+    record.visible_at_ms <= wish.now_ms && !is_exhausted(record, wish.max_attempts) && !owned
+}
+
+/// Whether a delivery was the last one: the message is on its way to the dead letters.
+pub(crate) fn is_exhausted(record: &wire::InflightRecord, max_attempts: u32) -> bool {
+    record.attempt >= max_attempts && !record.suspended
 }
 
 impl Choice {
@@ -464,8 +534,7 @@ impl Choice {
             let Some(record) = looked.consumption.inflight(*queue_id, *offset) else { continue };
             let its_turn = looked.is_its_turn(pick, *queue_id, *offset, record.group_hash);
             let Some(unit) = looked.unit(*queue_id, *offset).filter(|_| its_turn) else { continue };
-            pick.queue(*queue_id).reread.push(*offset);
-            pick.add(*queue_id, *offset, unit);
+            pick.add_reread(*queue_id, *offset, unit);
         }
     }
 
@@ -501,16 +570,7 @@ impl Choice {
         offset: u64,
         record: &wire::InflightRecord,
     ) -> bool {
-        // Exhausted messages are on their way to the dead letters.
-        let exhausted = record.attempt >= wish.max_attempts;
-        // `upkeep` renews what a living owner holds well before its time; only when that did not
-        // happen has the owner gone.
-        let owned = !record.renew_client_id.is_empty()
-            && record.visible_at_ms + OWNER_GRACE_MS > wish.now_ms;
-        record.visible_at_ms <= wish.now_ms
-            && !exhausted
-            && !owned
-            && !self.again.contains(&(queue_id, offset))
+        came_back(wish, record) && !self.again.contains(&(queue_id, offset))
     }
 
     /// What comes after a picked message in its message group, as far as it may go now.
@@ -522,7 +582,7 @@ impl Choice {
         group_hash: u64,
         pick: &mut Pick,
     ) {
-        let Some(progress) = looked.consumption.queues.get(queue_id as usize) else { return };
+        let Some(progress) = looked.consumption.progress(queue_id) else { return };
         let Some(offsets) = progress.groups.get(&group_hash) else { return };
         for follower in offsets.range(offset + 1..) {
             let Some(record) = progress.inflight.get(follower) else { break };

@@ -7,14 +7,16 @@
 
 pub(crate) mod filter;
 mod lane;
+mod lite;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2;
+use raftmq_proto::v2::ClientType;
+use raftmq_proto::v2::Code;
 use raftmq_raft_store::ProposeError;
 use raftmq_raft_store::commit_log::ReadError;
 use raftmq_raft_store::world;
@@ -24,6 +26,8 @@ pub(crate) use self::filter::Filter;
 use self::lane::Chosen;
 use self::lane::Lane;
 pub use self::lane::Lanes;
+use self::lane::Units;
+pub(crate) use self::lane::is_exhausted;
 use self::lane::Wish;
 use crate::auto_create;
 use crate::clock;
@@ -78,11 +82,14 @@ pub(crate) async fn receive(
     auto_create::group(node, &receive.group).await?;
     let mut waiting = None;
     loop {
-        let (ids, rate_max) = ids(node, receive)?;
-        subscribe(node, ids, &subscription).await?;
+        let Found { ids, rate_max, lite } = find(node, receive)?;
+        if !lite {
+            subscribe(node, ids, &subscription).await?;
+        }
         let lane = node.lanes.lane(term, ids);
         lane.seen(&subscription);
-        let arrived = lane.arrived.notified();
+        let woken = lane.woken(lite.then_some(&receive.client_id));
+        let arrived = woken.notified();
         let pause = match node.rates.receive(ids.0, rate_max, receive.count) {
             Ok(allowed) => {
                 let taken = take(node, term, ids, receive, allowed).await;
@@ -100,13 +107,16 @@ pub(crate) async fn receive(
         if now >= until {
             return Ok(Vec::new());
         }
-        if waiting.as_ref().is_none_or(|(held, _)| *held != ids) {
+        // Each client of lite topics waits for its own.
+        if !lite && waiting.as_ref().is_none_or(|(held, _)| *held != ids) {
             waiting = Some((ids, lane.wait(&receive.group, &receive.topic.name)?));
         }
         tokio::select! {
             // Not for one that may not have it.
             () = arrived, if pause.is_none() => (),
-            () = tokio::time::sleep_until(until.min(now + pause.unwrap_or(LOOK_INTERVAL))) => (),
+            () = tokio::time::sleep_until(until.min(now + pause.unwrap_or(LOOK_INTERVAL))) => {
+                lane.look_at_all(&receive.client_id);
+            }
             () = node.until_not_leading(term) => {
                 return Err(Failure::Elsewhere(ProposeError::NotLeader));
             }
@@ -114,16 +124,54 @@ pub(crate) async fn receive(
     }
 }
 
-/// Ids of group and topic, and how many messages the group may receive each second.
-fn ids(node: &Node, receive: &Receive) -> Result<((u32, u32), u32), Refusal> {
+/// Who receives from what.
+struct Found {
+    /// Of group and topic.
+    ids: (u32, u32),
+    /// How many messages the group may receive each second.
+    rate_max: u32,
+    /// Whether the topic is one of lite topics.
+    lite: bool,
+}
+
+fn find(node: &Node, receive: &Receive) -> Result<Found, Refusal> {
     let state = node.state.read();
     let topic = state
         .topic(&receive.topic.name)
         .ok_or_else(|| Refusal::topic_not_found(&receive.topic.name))?;
     let group =
         state.group(&receive.group).ok_or_else(|| Refusal::group_not_found(&receive.group))?;
-    Ok(((group.id, topic.record.id), group.receive_rate_max))
+    let lite = topic.is_lite();
+    if lite {
+        check_lite(node, receive)?;
+    }
+    Ok(Found { ids: (group.id, topic.record.id), rate_max: group.receive_rate_max, lite })
 }
+
+/// A consumer of lite topics says which it wants by name.
+fn check_lite(node: &Node, receive: &Receive) -> Result<(), Refusal> {
+    if receive.filter != Filter::All {
+        let text = "messages of lite topics are not filtered: subscribe to the lite topics wanted";
+        return Err(Refusal::new(Code::IllegalFilterExpression, text));
+    }
+    let ordinary = node.clients.client_type(&receive.client_id).filter(|it| !is_lite(*it));
+    match ordinary {
+        Some(_) => Err(Refusal::new(
+            Code::BadRequest,
+            format!(
+                "topic {} is one of lite topics, from which only lite consumers receive",
+                receive.topic.name
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a client of this type consumes lite topics.
+pub(crate) fn is_lite(client_type: ClientType) -> bool {
+    matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
+}
+
 
 /// Makes the filter known to the group, so that nobody passes over what only this member wants.
 async fn subscribe(
@@ -161,13 +209,16 @@ async fn take(
 ) -> Result<Vec<v2::Message>, Failure> {
     let lane = node.lanes.lane(term, ids);
     let place = node.proposer.place().await?;
-    let (fifo, by_priority);
+    let (fifo, by_priority, lite);
     let chosen = {
         let state = node.state.read();
         let now_ms = clock::not_before(state.time_ms);
         let Some(group) = state.groups.get(&ids.0) else { return Ok(Vec::new()) };
         by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
-        fifo = group.fifo;
+        lite = state.topics.get(&ids.1).is_some_and(Topic::is_lite);
+        fifo = group.fifo || lite;
+        let simple = node.clients.client_type(&receive.client_id);
+        let simple = simple == Some(ClientType::LiteSimpleConsumer);
         let wish = Wish {
             ids,
             filter: &receive.filter,
@@ -180,9 +231,15 @@ async fn take(
             fifo,
             attempt_hash: receive.attempt_hash,
             by_priority,
+            one_lite_topic: !simple,
             read: &|unit| read(node, unit).ok(),
         };
-        match lane.choose(&state, node.group.store(), &wish, place) {
+        let store = node.group.store();
+        let chosen = match lite {
+            true => lane.choose_lite(&state, store, &wish, place),
+            false => lane.choose(&state, store, &wish, place),
+        };
+        match chosen {
             Ok(chosen) => chosen,
             Err(_place) => return Ok(Vec::new()),
         }
@@ -195,7 +252,7 @@ async fn take(
     })?;
     if more || fifo {
         // Another waiting receive can go on where this one stopped.
-        lane.arrived.notify_one();
+        lane.woken(lite.then_some(&receive.client_id)).notify_one();
     }
     if by_priority {
         granted.sort_by_key(|grant| std::cmp::Reverse(grant.queue_id));
@@ -209,8 +266,6 @@ enum Undecided {
     Elsewhere(ProposeError),
 }
 
-type Units = HashMap<(u32, u64), Unit>;
-
 /// Waits for the outcome of a checkout and settles the lane's reservations, even when the receive that
 /// asked for it has gone: in a task of its own.
 async fn decide(
@@ -218,16 +273,14 @@ async fn decide(
     chosen: Chosen,
 ) -> Result<(Units, Result<Vec<Granted>, Undecided>), ProposeError> {
     let settle = world::task::spawn(async move {
-        let again = chosen.again();
-        let outcome = match chosen.submitted.outcome().await {
+        let (units, outcome) = chosen.decided(&lane).await;
+        let outcome = match outcome {
             Ok(CommandReply::CheckedOut(granted)) => Ok(granted),
             Ok(CommandReply::Rejected(rejection)) => Err(Undecided::Rejected(rejection)),
             Ok(other) => panic!("a checkout was answered with {other:?}"),
             Err(error) => Err(Undecided::Elsewhere(error)),
         };
-        let matched = outcome.as_ref().is_ok_and(|granted| granted.len() == chosen.units.len());
-        lane.decided(&again, matched);
-        (chosen.units, outcome)
+        (units, outcome)
     });
     settle.await.map_err(|error| ProposeError::Stopped(error.to_string()))
 }

@@ -6,6 +6,7 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
+use crate::lite;
 use crate::node::Node;
 use crate::transaction;
 
@@ -20,5 +21,13 @@ impl Connections for ConnectionsService {
     ) -> Result<Response<wire::AskProducerResponse>, Status> {
         let asked = transaction::ask_here(&self.0, request.get_ref());
         Ok(Response::new(wire::AskProducerResponse { asked }))
+    }
+
+    async fn tell_unsubscribed(
+        &self,
+        request: Request<wire::TellUnsubscribedRequest>,
+    ) -> Result<Response<wire::TellUnsubscribedResponse>, Status> {
+        let told = lite::unsubscribed_here(&self.0, request.get_ref());
+        Ok(Response::new(wire::TellUnsubscribedResponse { told }))
     }
 }

@@ -734,9 +734,11 @@ impl v2::messaging_service_server::MessagingService for MessagingService {
 
     async fn sync_lite_subscription(
         &self,
-        _: Request<v2::SyncLiteSubscriptionRequest>,
+        request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Result<Response<v2::SyncLiteSubscriptionResponse>, Status> {
-        let status = Some(Refusal::not_implemented("SyncLiteSubscription").status());
-        Ok(Response::new(v2::SyncLiteSubscriptionResponse { status }))
+        answer!(
+            self.subscribe_lite(request).await,
+            ("sync_lite_subscription", |status| v2::SyncLiteSubscriptionResponse { status })
+        )
     }
 }

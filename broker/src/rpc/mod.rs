@@ -5,6 +5,7 @@ mod connections;
 mod creating;
 mod http;
 mod leader;
+mod lite;
 mod messaging;
 mod producing;
 mod pull;

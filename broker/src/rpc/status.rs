@@ -105,6 +105,10 @@ impl From<Rejection> for Refusal {
             Rejection::NotPending(_) => Code::NotFound,
             Rejection::TransactionNotFound(_) => Code::InvalidTransactionId,
             Rejection::TooManyFilters(_) => Code::IllegalFilterExpression,
+            Rejection::NotLite(_) => Code::BadRequest,
+            Rejection::LiteTopicGone => Code::IllegalLiteTopic,
+            Rejection::TooManyLiteTopics { .. } => Code::LiteTopicQuotaExceeded,
+            Rejection::TooManyLiteSubscriptions { .. } => Code::LiteSubscriptionQuotaExceeded,
         };
         Self::new(code, rejection.to_string())
     }

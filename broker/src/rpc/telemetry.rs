@@ -24,12 +24,13 @@ use super::messaging::MessagingService;
 use super::status;
 use super::status::Refusal;
 use super::validate;
+use crate::lite;
+use crate::receive;
+use crate::state::LITE_SUBSCRIPTIONS_DEFAULT;
 
 /// Delays after which a push consumer tries a failed message again, by attempt, in seconds.
 const RETRY_DELAYS_S: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
-const LITE_SUBSCRIPTIONS_MAX: i32 = 2000;
-const LITE_TOPIC_CHARS_MAX: i32 = 64;
 /// Clients wait this long for the answer to their settings.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands of the broker that may wait for one client. More are not sent: a check comes again.
@@ -125,12 +126,13 @@ impl Session {
             Some(PubSub::Subscription(subscription)) => {
                 let group = subscription.group.clone().unwrap_or_default().name;
                 let record = self.group(&group, client_type).await?;
-                subscription.fifo = Some(record.fifo);
+                // What lies in a lite topic is always in order.
+                subscription.fifo = Some(record.fifo || receive::is_lite(client_type));
                 subscription.receive_batch_size = Some(32);
                 subscription.long_polling_timeout =
                     Some(prost_types::Duration { seconds: 20, nanos: 0 });
-                subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
-                subscription.max_lite_topic_size = Some(LITE_TOPIC_CHARS_MAX);
+                subscription.lite_subscription_quota = Some(lite_quota(&record));
+                subscription.max_lite_topic_size = Some(lite::NAME_BYTES_MAX as i32);
                 settings.backoff_policy = Some(retry_policy(&record));
                 group
             }
@@ -174,6 +176,15 @@ impl Drop for Session {
             self.service.node.clients.stream_closed(&self.client_id, stream);
         }
     }
+}
+
+/// To how many lite topics a client of the group may subscribe.
+fn lite_quota(group: &wire::GroupRecord) -> i32 {
+    let quota = match group.lite_subscriptions_max {
+        0 => LITE_SUBSCRIPTIONS_DEFAULT,
+        quota => quota,
+    };
+    i32::try_from(quota).unwrap_or(i32::MAX)
 }
 
 /// Attempts of a producer to send one message, of which the next follows at once. Three meet three

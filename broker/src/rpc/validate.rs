@@ -20,6 +20,7 @@ use crate::command::Release;
 use crate::command::group_hash;
 use crate::command::key_hashes;
 use crate::command::tag_hash;
+use crate::lite;
 
 /// Largest body, as it arrives (compressed bodies count compressed).
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -111,6 +112,8 @@ pub struct Parsed {
     pub types: Vec<MessageType>,
     /// The priority of each message that has one.
     pub priorities: Vec<Option<u32>>,
+    /// The lite topic of each message that has one.
+    pub lite_topics: Vec<Option<String>>,
     /// Ready to be stored but for the queue, which the leader chooses.
     pub messages: Vec<NewMessage>,
     /// As the clients gave them, for the answer.
@@ -172,6 +175,7 @@ pub fn parse(
         topic: String::new(),
         types: Vec::with_capacity(count),
         priorities: Vec::with_capacity(count),
+        lite_topics: Vec::with_capacity(count),
         messages: Vec::with_capacity(count),
         message_ids: Vec::with_capacity(count),
     };
@@ -185,7 +189,10 @@ pub fn parse(
         parsed.types.push(message_type);
         parsed.priorities.push(properties.priority.and_then(|it| u32::try_from(it).ok()));
         let tag_hash = tag_hash(properties.tag.as_deref());
-        let group_hash = group_hash(properties.message_group.as_deref());
+        parsed.lite_topics.push(properties.lite_topic.clone());
+        // The messages of a lite topic have an order, too.
+        let order = properties.message_group.as_deref().or(properties.lite_topic.as_deref());
+        let group_hash = group_hash(order);
         let key_hashes = key_hashes(&properties.keys);
         let release = release(properties, times);
         let message_id = properties.message_id.clone();
@@ -241,6 +248,7 @@ fn check_message(message: &v2::Message, times: &Times) -> Result<(), Refusal> {
     recovery(properties)?;
     delivery(properties, times)?;
     properties.message_group.as_deref().map_or(Ok(()), check_message_group)?;
+    properties.lite_topic.as_deref().map_or(Ok(()), lite::check_name)?;
     if properties.priority.is_some_and(|priority| priority < 0) {
         return Err(Refusal::new(Code::BadRequest, "a priority must not be negative"));
     }
@@ -409,6 +417,7 @@ fn record(message: v2::Message, message_type: MessageType, store_host: &str) -> 
         message_type: message_type.into(),
         delivery_timestamp: sent.delivery_timestamp,
         message_group: sent.message_group,
+        lite_topic: sent.lite_topic,
         orphaned_transaction_recovery_duration: sent.orphaned_transaction_recovery_duration,
         priority: sent.priority,
         born_timestamp: sent.born_timestamp,

@@ -11,12 +11,18 @@ use std::collections::BTreeSet;
 
 use raftmq_proto::raftmq as wire;
 
+use super::lite::LiteConsumption;
+use super::lite::is_lite;
+
 /// How far one group is in one topic.
 #[derive(Clone, Debug, Default)]
 pub struct Consumption {
-    /// By queue id.
+    /// By queue id; none for a topic of lite topics.
     pub(crate) queues: Vec<Progress>,
-    /// What was handed out, by the time it becomes visible again: (time, queue id, offset).
+    /// How far the group is in lite topics, and who subscribes to them.
+    pub(crate) lite: LiteConsumption,
+    /// What was handed out, by the time it becomes visible again: (time, queue id, offset). Nothing of
+    /// lite topics to which nobody subscribes.
     pub(crate) due: BTreeSet<(u64, u32, u64)>,
     /// What was held back and may be handed out now: (queue id, offset).
     pub(crate) ready: BTreeSet<(u32, u64)>,
@@ -64,29 +70,83 @@ impl Progress {
 
 impl Consumption {
     /// The progress in a queue, made if missing.
-    pub(crate) fn queue(&mut self, queue_id: usize) -> &mut Progress {
-        if self.queues.len() <= queue_id {
-            self.queues.resize_with(queue_id + 1, Progress::default);
+    pub(crate) fn queue(&mut self, queue_id: u32) -> &mut Progress {
+        if is_lite(queue_id) {
+            return self.lite.progress.entry(queue_id).or_default();
         }
-        &mut self.queues[queue_id]
+        let at = queue_id as usize;
+        if self.queues.len() <= at {
+            self.queues.resize_with(at + 1, Progress::default);
+        }
+        &mut self.queues[at]
+    }
+
+    /// The progress in a queue.
+    pub(crate) fn progress(&self, queue_id: u32) -> Option<&Progress> {
+        match is_lite(queue_id) {
+            true => self.lite.progress.get(&queue_id),
+            false => self.queues.get(queue_id as usize),
+        }
+    }
+
+    /// The progress in a queue, if there is one.
+    pub(crate) fn progress_mut(&mut self, queue_id: u32) -> Option<&mut Progress> {
+        match is_lite(queue_id) {
+            true => self.lite.progress.get_mut(&queue_id),
+            false => self.queues.get_mut(queue_id as usize),
+        }
+    }
+
+    /// The progress in each queue, by queue id.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &Progress)> {
+        let lite = self.lite.progress.iter().map(|(queue_id, progress)| (*queue_id, progress));
+        (0..).zip(&self.queues).chain(lite)
     }
 
     /// The in-flight record of a message.
     pub(crate) fn inflight(&self, queue_id: u32, offset: u64) -> Option<&wire::InflightRecord> {
-        self.queues.get(queue_id as usize)?.inflight.get(&offset)
+        self.progress(queue_id)?.inflight.get(&offset)
+    }
+
+    /// Whether somebody may come for what lies in a queue: what nobody subscribes to is never due.
+    fn is_consumed(&self, queue_id: u32) -> bool {
+        !is_lite(queue_id) || self.lite.subscribers(queue_id).next().is_some()
+    }
+
+    /// A client subscribes to a lite topic.
+    pub(crate) fn subscribe_lite(&mut self, client_id: &str, queue_id: u32) {
+        self.lite.subscribe(client_id, queue_id);
+        let progress = self.lite.progress.get(&queue_id);
+        for (offset, record) in progress.into_iter().flat_map(|it| &it.inflight) {
+            if record.attempt > 0 {
+                self.due.insert((record.visible_at_ms, queue_id, *offset));
+            }
+        }
+    }
+
+    /// A client no longer subscribes to a lite topic.
+    pub(crate) fn unsubscribe_lite(&mut self, client_id: &str, queue_id: u32) {
+        self.lite.unsubscribe(client_id, queue_id);
+        if self.is_consumed(queue_id) {
+            return;
+        }
+        let progress = self.lite.progress.get(&queue_id);
+        for (offset, record) in progress.into_iter().flat_map(|it| &it.inflight) {
+            self.due.remove(&(record.visible_at_ms, queue_id, *offset));
+        }
     }
 
     /// Puts the record in place of the one there was.
     pub(crate) fn insert(&mut self, queue_id: u32, offset: u64, record: wire::InflightRecord) {
         self.unlink(queue_id, offset);
-        if record.attempt > 0 {
+        if record.attempt > 0 && self.is_consumed(queue_id) {
             self.due.insert((record.visible_at_ms, queue_id, offset));
         }
         if record.attempt_hash != 0 {
             self.attempts.entry(record.attempt_hash).or_default().insert((queue_id, offset));
         }
         let (attempt, group_hash) = (record.attempt, record.group_hash);
-        let progress = self.queue(queue_id as usize);
+        let progress = self.queue(queue_id);
         progress.inflight.insert(offset, record);
         if group_hash != 0 {
             progress.groups.entry(group_hash).or_default().insert(offset);
@@ -109,7 +169,7 @@ impl Consumption {
         offset: u64,
     ) -> Option<(wire::InflightRecord, Option<u64>)> {
         self.unlink(queue_id, offset);
-        let progress = self.queues.get_mut(queue_id as usize)?;
+        let progress = self.progress_mut(queue_id)?;
         let record = progress.inflight.remove(&offset)?;
         let mut next = None;
         if record.group_hash != 0

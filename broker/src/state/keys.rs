@@ -18,6 +18,8 @@
 //! | 14 subscriptions | group id (4), topic id (4) | `SubscriptionRecord` |
 //! | 15 moved | log index (8), topic id (4), queue id (4), queue offset (8) | placed index (8) |
 //! | 16 key | hour of storing (4), topic id (4), key hash (8), queue id (4), queue offset (8) | empty |
+//! | 17 lite topic | topic id (4), queue id (4) | `LiteTopicRecord` |
+//! | 18 lite subscription | group id (4), topic id (4), queue id (4), client id | empty |
 //!
 //! A timer's log index and offset tell where its record was when it was set; they stay when the record
 //! is carried to the tail of the log. Queue offset `u64::MAX` of a message id: in no queue yet.
@@ -42,6 +44,8 @@ pub(super) mod table {
     pub(crate) const SUBSCRIPTIONS: u8 = 14;
     pub(crate) const MOVED: u8 = 15;
     pub(crate) const KEY: u8 = 16;
+    pub(crate) const LITE: u8 = 17;
+    pub(crate) const LITE_SUBSCRIPTION: u8 = 18;
 }
 
 /// Messages of one hour share a bucket of the tables of message ids and keys, which retention drops as a whole.
@@ -175,6 +179,17 @@ pub(super) fn key_key(
 pub(super) fn ended_key(time_ms: u64, topic_id: u32, transaction_id: &[u8]) -> Vec<u8> {
     let mut key = key(table::ENDED, &[(time_ms / BUCKET_MS) as u32, topic_id]);
     key.extend_from_slice(transaction_id);
+    key
+}
+
+/// Key of the subscription of a client to a lite topic.
+pub(super) fn lite_subscription_key(
+    (group_id, topic_id): (u32, u32),
+    queue_id: u32,
+    client_id: &str,
+) -> Vec<u8> {
+    let mut key = key(table::LITE_SUBSCRIPTION, &[group_id, topic_id, queue_id]);
+    key.extend_from_slice(client_id.as_bytes());
     key
 }
 

@@ -11,6 +11,7 @@ mod apply;
 mod consumption;
 pub(crate) mod finding;
 mod keys;
+mod lite;
 mod view;
 
 use std::collections::BTreeMap;
@@ -34,8 +35,16 @@ pub use self::apply::Sent;
 pub use self::consumption::Consumption;
 pub use self::consumption::Progress;
 pub use self::keys::Unit;
+pub use self::lite::LITE_EMPTY_KEPT_MS;
+pub use self::lite::LITE_QUEUES_FROM;
+pub use self::lite::LITE_SUBSCRIPTIONS_DEFAULT;
+pub use self::lite::LITE_TOPICS_DEFAULT;
+pub(crate) use self::lite::LiteTopic;
+pub use self::lite::LiteTopics;
+pub(crate) use self::lite::is_lite;
 use self::keys::table;
 pub use self::view::ConsumptionView;
+pub use self::view::LiteView;
 pub use self::view::ProgressView;
 pub use self::view::QueueView;
 pub use self::view::View;
@@ -62,6 +71,8 @@ pub struct State {
     pub(crate) consumptions: BTreeMap<(u32, u32), Consumption>,
     next_topic_id: u32,
     next_group_id: u32,
+    /// The newest id of a lite topic of any parent.
+    last_lite_id: u32,
     /// Leader's time of the last entry; never goes back.
     pub(crate) time_ms: u64,
     /// Log index of the last change of a topic or group.
@@ -78,9 +89,32 @@ pub struct Topic {
     pub(crate) record: wire::TopicRecord,
     /// By queue id.
     pub(crate) queues: Vec<Queue>,
+    /// Its lite topics, each a queue of its own.
+    pub(crate) lite: LiteTopics,
 }
 
 impl Topic {
+    /// The queue with this id, of a lite topic or not.
+    pub(crate) fn queue(&self, queue_id: u32) -> Option<&Queue> {
+        match is_lite(queue_id) {
+            true => self.lite.get(queue_id).map(|lite| &lite.queue),
+            false => self.queues.get(queue_id as usize),
+        }
+    }
+
+    /// See [`Self::queue`].
+    pub(crate) fn queue_mut(&mut self, queue_id: u32) -> Option<&mut Queue> {
+        match is_lite(queue_id) {
+            true => self.lite.queue_mut(queue_id),
+            false => self.queues.get_mut(queue_id as usize),
+        }
+    }
+
+    /// Whether its messages belong to lite topics.
+    pub(crate) fn is_lite(&self) -> bool {
+        self.takes(v2::MessageType::Lite)
+    }
+
     /// Whether it takes messages of this type.
     pub(crate) fn takes(&self, message_type: v2::MessageType) -> bool {
         self.record.message_types.contains(&message_type.into())
@@ -111,6 +145,7 @@ impl Default for State {
             consumptions: BTreeMap::new(),
             next_topic_id: 0,
             next_group_id: 0,
+            last_lite_id: LITE_QUEUES_FROM - 1,
             time_ms: 0,
             revision: 0,
             trimmed_before: 0,
@@ -133,7 +168,7 @@ impl State {
     /// The in-flight record that `receipt` speaks of, whatever its nonce.
     pub(crate) fn inflight(&self, receipt: &wire::Receipt) -> Option<&wire::InflightRecord> {
         let consumption = self.consumptions.get(&(receipt.group_id, receipt.topic_id))?;
-        consumption.queues.get(receipt.queue_id as usize)?.inflight.get(&receipt.offset)
+        consumption.inflight(receipt.queue_id, receipt.offset)
     }
 
     /// Reads everything from the tables.
@@ -144,13 +179,25 @@ impl State {
             let record: wire::TopicRecord = decode(value);
             let queues = vec![Queue::default(); record.queue_count as usize];
             state.topic_ids.insert(record.name.clone(), record.id);
-            state.topics.insert(record.id, Topic { record, queues });
+            let lite = LiteTopics::default();
+            state.topics.insert(record.id, Topic { record, queues, lite });
         });
         for topic in state.topics.values_mut() {
             for (queue_id, queue) in topic.queues.iter_mut().enumerate() {
-                *queue = load_queue(store, topic.record.id, queue_id as u32);
+                (*queue, _) = load_queue(store, topic.record.id, queue_id as u32);
             }
         }
+        scan(store, table::LITE, |key, value| {
+            let (topic_id, queue_id) = (keys::u32_at(key, 1), keys::u32_at(key, 5));
+            let record: wire::LiteTopicRecord = decode(value);
+            let (queue, last) = load_queue(store, topic_id, queue_id);
+            let first = first_unit(store, topic_id, queue_id, queue.min, queue.max);
+            let Some(topic) = state.topics.get_mut(&topic_id) else { return };
+            topic.lite.insert(queue_id, &record.name, record.touched_ms);
+            let last_ms = last.map_or(0, |unit| unit.stored_ms);
+            let oldest = first.map(|(_, unit)| unit.placed_index());
+            topic.lite.loaded(queue_id, queue, oldest, last_ms);
+        });
         scan(store, table::GROUP, |_, value| {
             let record: wire::GroupRecord = decode(value);
             state.group_ids.insert(record.name.clone(), record.id);
@@ -158,7 +205,7 @@ impl State {
         });
         scan(store, table::PROGRESS, |key, value| {
             let ids = (keys::u32_at(key, 1), keys::u32_at(key, 5));
-            let queue_id = keys::u32_at(key, 9) as usize;
+            let queue_id = keys::u32_at(key, 9);
             state.consumption(ids).queue(queue_id).next_offset = keys::u64_at(value, 0);
         });
         scan(store, table::INFLIGHT, |key, value| {
@@ -170,6 +217,11 @@ impl State {
             let ids = (keys::u32_at(key, 1), keys::u32_at(key, 5));
             let record: wire::SubscriptionRecord = decode(value);
             state.consumption(ids).subscriptions = record.subscriptions;
+        });
+        scan(store, table::LITE_SUBSCRIPTION, |key, _| {
+            let ids = (keys::u32_at(key, 1), keys::u32_at(key, 5));
+            let client_id = String::from_utf8_lossy(&key[13..]);
+            state.consumption(ids).subscribe_lite(&client_id, keys::u32_at(key, 9));
         });
         store.scan(&[table::TIMER], &[table::TIMER + 1], |key, _| {
             state.next_due_ms = keys::timer_at(key, 1).due_ms;
@@ -188,6 +240,9 @@ impl State {
         if let Some(value) = store.get(&[table::COUNTERS, 1]) {
             self.time_ms = keys::u64_at(&value, 0);
         }
+        if let Some(value) = store.get(&[table::COUNTERS, 2]) {
+            self.last_lite_id = keys::u32_at(&value, 0);
+        }
     }
 
     fn counters(&self) -> Vec<u8> {
@@ -200,11 +255,12 @@ impl State {
     }
 
     /// The consumption of (group, topic), made if missing, with a progress for each queue that
-    /// starts at the queue's first offset.
+    /// starts at the queue's first offset; none for lite topics.
     fn consumption(&mut self, ids: (u32, u32)) -> &mut Consumption {
         let topics = &self.topics;
         self.consumptions.entry(ids).or_insert_with(|| {
-            let queues = topics.get(&ids.1).map_or(&[][..], |topic| &topic.queues);
+            let topic = topics.get(&ids.1).filter(|topic| !topic.is_lite());
+            let queues = topic.map_or(&[][..], |topic| &topic.queues);
             let start = |queue: &Queue| Progress { next_offset: queue.min, ..Progress::default() };
             let queues = queues.iter().map(start).collect();
             Consumption { queues, ..Consumption::default() }
@@ -342,7 +398,8 @@ pub(crate) fn moved_before(
     store.scan(&[table::MOVED], &end, |key, value| visit(key, Moved::of(key, value)));
 }
 
-fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {
+/// A queue, and its last index entry.
+fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> (Queue, Option<Unit>) {
     let stored = store.get(&keys::key(table::QUEUE, &[topic_id, queue_id]));
     let mut queue = stored.map_or(Queue::default(), |value| Queue {
         min: keys::u64_at(&value, 0),
@@ -350,11 +407,12 @@ fn load_queue(store: &StateStore, topic_id: u32, queue_id: u32) -> Queue {
         holes: value.get(16).is_some_and(|holes| *holes != 0),
     });
     let prefix = keys::key(table::UNIT, &[topic_id, queue_id]);
-    if let Some((key, _)) = store.last(&prefix, &keys::end_of(&prefix)) {
-        let behind_last = u64::from(!planted(Bug::QueueOffsetReused));
-        queue.max = queue.max.max(keys::u64_at(&key, 9) + behind_last);
-    }
-    queue
+    let Some((key, value)) = store.last(&prefix, &keys::end_of(&prefix)) else {
+        return (queue, None);
+    };
+    let behind_last = u64::from(!planted(Bug::QueueOffsetReused));
+    queue.max = queue.max.max(keys::u64_at(&key, 9) + behind_last);
+    (queue, Some(Unit::decode(&value)))
 }
 
 fn scan(store: &StateStore, table: u8, mut visit: impl FnMut(&[u8], &[u8])) {

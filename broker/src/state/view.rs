@@ -29,6 +29,19 @@ pub struct QueueView {
     pub messages: Vec<(u64, Unit)>,
 }
 
+/// A lite topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiteView {
+    /// Its queue id.
+    pub queue_id: u32,
+    /// What it is called.
+    pub name: String,
+    /// When it was made or last sent to.
+    pub touched_ms: u64,
+    /// Its messages.
+    pub queue: QueueView,
+}
+
 /// How far a group is in one queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressView {
@@ -53,6 +66,10 @@ pub struct ConsumptionView {
     pub attempts: Vec<(u64, u32, u64)>,
     /// With which filters members receive.
     pub subscriptions: Vec<wire::Subscription>,
+    /// How far the group is in lite topics, by queue id.
+    pub lite: Vec<(u32, ProgressView)>,
+    /// Which client subscribes to which lite topics, by queue id.
+    pub lite_members: Vec<(String, Vec<u32>)>,
 }
 
 impl State {
@@ -91,15 +108,28 @@ impl View<'_> {
     /// The queues of a topic, by id.
     pub fn queues(&self, topic_id: u32) -> Vec<QueueView> {
         let queues = self.state.topics.get(&topic_id).map_or(&[][..], |topic| &topic.queues);
-        let view = |(queue_id, Queue { min, max, .. }): (u32, &Queue)| {
-            let mut messages = Vec::new();
-            super::units(self.store, topic_id, queue_id, 0, u64::MAX, |offset, unit| {
-                messages.push((offset, unit));
-                true
-            });
-            QueueView { min: *min, max: *max, messages }
+        (0..).zip(queues).map(|(queue_id, queue)| self.queue(topic_id, queue_id, *queue)).collect()
+    }
+
+    /// The lite topics of a topic, by queue id.
+    pub fn lite_topics(&self, topic_id: u32) -> Vec<LiteView> {
+        let Some(topic) = self.state.topics.get(&topic_id) else { return Vec::new() };
+        let view = |(queue_id, lite): (u32, &super::lite::LiteTopic)| LiteView {
+            queue_id,
+            name: lite.name.to_string(),
+            touched_ms: lite.touched_ms,
+            queue: self.queue(topic_id, queue_id, lite.queue),
         };
-        (0..).zip(queues).map(view).collect()
+        topic.lite.each().map(view).collect()
+    }
+
+    fn queue(&self, topic_id: u32, queue_id: u32, Queue { min, max, .. }: Queue) -> QueueView {
+        let mut messages = Vec::new();
+        super::units(self.store, topic_id, queue_id, 0, u64::MAX, |offset, unit| {
+            messages.push((offset, unit));
+            true
+        });
+        QueueView { min, max, messages }
     }
 
     /// How far each group is in each topic it consumes, by (group id, topic id).
@@ -114,6 +144,17 @@ impl View<'_> {
                 .flat_map(|(hash, places)| places.iter().map(|place| (*hash, place.0, place.1)))
                 .collect(),
             subscriptions: consumption.subscriptions.clone(),
+            lite: consumption
+                .lite
+                .progress
+                .iter()
+                .map(|(queue_id, progress)| (*queue_id, ProgressView::of(progress)))
+                .collect(),
+            lite_members: consumption
+                .lite
+                .members()
+                .map(|(client_id, own)| (client_id.to_string(), own.iter().copied().collect()))
+                .collect(),
         };
         self.state.consumptions.iter().map(|(ids, it)| (*ids, view(it))).collect()
     }

@@ -117,6 +117,8 @@ struct GroupView {
     backoff: Option<BackoffView>,
     /// 0: no limit.
     receive_rate_max: u32,
+    lite_subscriptions_max: u32,
+    lite_exclusive: bool,
     created: String,
 }
 
@@ -134,6 +136,8 @@ impl From<ConsumerGroup> for GroupView {
             start: place(group.start.unwrap_or_default()),
             backoff: group.backoff.map(BackoffView::from),
             receive_rate_max: group.receive_rate_max,
+            lite_subscriptions_max: group.lite_subscriptions_max,
+            lite_exclusive: group.lite_exclusive,
             created: output::time_ms(group.created_ms),
         }
     }

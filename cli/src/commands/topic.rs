@@ -1,5 +1,7 @@
 //! `raftmq topic`.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -21,11 +23,13 @@ use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
 use crate::output::Table;
+use crate::quantity;
 
 const AFTER_HELP: &str = "\
 Examples:
   raftmq topic create orders --queues 16
   raftmq topic create payments --type fifo     in order, by message group
+  raftmq topic create sessions --type lite     a queue for each name, made when it is used
   raftmq topic update orders --send-rate 500   messages a second; 0 is no limit
   raftmq topic describe orders
   raftmq topic list --output json";
@@ -51,12 +55,19 @@ enum Verb {
         /// Queues of the topic in the broker group, 1 to 1024
         #[arg(long, default_value_t = 8, value_name = "COUNT")]
         queues: u32,
-        /// What may be sent to it; mixed is all but priority
+        /// What may be sent to it; mixed is all but priority and lite
         #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
         kind: Kind,
         /// Messages that may be sent to it each second; 0 is no limit
         #[arg(long, default_value_t = 0, value_name = "COUNT")]
         send_rate: u32,
+        /// Of type lite: lite topics it may have [default: 200000]
+        #[arg(long, default_value_t = 0, value_name = "COUNT", hide_default_value = true)]
+        lite_topics: u32,
+        /// Of type lite: how long after the last send a lite topic goes to which nobody subscribes, such
+        /// as 24h [default: when it is empty]
+        #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
+        lite_expiration: Option<Duration>,
     },
     /// Change the limit of a topic
     Update {
@@ -99,6 +110,8 @@ enum Kind {
     Transaction,
     /// Messages with a priority
     Priority,
+    /// Messages of lite topics: named when they are sent, received by whoever subscribes to the name
+    Lite,
     /// Normal, fifo, delay and transaction
     Mixed,
 }
@@ -114,6 +127,7 @@ impl Kind {
             Kind::Delay => &[MessageType::Delay],
             Kind::Transaction => &[MessageType::Transaction],
             Kind::Priority => &[MessageType::Priority],
+            Kind::Lite => &[MessageType::Lite],
             Kind::Mixed => &Self::MIXED,
         }
     }
@@ -122,8 +136,17 @@ impl Kind {
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues, kind, send_rate } => {
-            let created = create(&admin, name, queues, kind, send_rate).await?;
+        Verb::Create { name, queues, kind, send_rate, lite_topics, lite_expiration } => {
+            let request = CreateTopicRequest {
+                name,
+                queue_count: queues,
+                message_types: kind.message_types().iter().copied().map(i32::from).collect(),
+                retention_ms: 0,
+                send_rate_max: send_rate,
+                lite_topics_max: lite_topics,
+                lite_expiration_ms: lite_expiration.map_or(0, |it| it.as_millis() as u64),
+            };
+            let created = create(&admin, request).await?;
             output.print(&TopicView::from(created), created_text)
         }
         Verb::Update { name, send_rate } => {
@@ -155,21 +178,8 @@ pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     }
 }
 
-async fn create(
-    admin: &Admin,
-    name: String,
-    queues: u32,
-    kind: Kind,
-    send_rate: u32,
-) -> Result<Topic, Failure> {
-    names::new_topic(&name).map_err(Failure::usage)?;
-    let request = CreateTopicRequest {
-        name,
-        queue_count: queues,
-        message_types: kind.message_types().iter().copied().map(i32::from).collect(),
-        retention_ms: 0,
-        send_rate_max: send_rate,
-    };
+async fn create(admin: &Admin, request: CreateTopicRequest) -> Result<Topic, Failure> {
+    names::new_topic(&request.name).map_err(Failure::usage)?;
     Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
 }
 
@@ -182,7 +192,17 @@ struct TopicView {
     message_types: Vec<&'static str>,
     /// 0: no limit.
     send_rate_max: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite: Option<LiteView>,
     created: String,
+}
+
+#[derive(Serialize)]
+struct LiteView {
+    topic_count: u64,
+    topics_max: u32,
+    /// 0: they go when they are empty.
+    expiration_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -207,6 +227,12 @@ struct Deleted {
 
 impl From<Topic> for TopicView {
     fn from(topic: Topic) -> Self {
+        let lite = LiteView {
+            topic_count: topic.lite_topic_count,
+            topics_max: topic.lite_topics_max,
+            expiration_ms: topic.lite_expiration_ms,
+        };
+        let lite = topic.message_types().any(|kind| kind == MessageType::Lite).then_some(lite);
         let message_types: Vec<_> = topic.message_types().map(|kind| kind.as_str_name()).collect();
         Self {
             message_type: match &*message_types {
@@ -217,6 +243,7 @@ impl From<Topic> for TopicView {
             name: topic.name,
             queue_count: topic.queue_count,
             send_rate_max: topic.send_rate_max,
+            lite,
             created: output::time_ms(topic.created_ms),
         }
     }
@@ -273,8 +300,18 @@ fn list_text(topics: &[TopicView]) -> String {
     }
 }
 
+fn groups_text(description: &DescriptionView) -> String {
+    match description.groups.is_empty() {
+        true => "none".to_owned(),
+        false => description.groups.join(", "),
+    }
+}
+
 fn describe_text(description: &DescriptionView) -> String {
     let topic = &description.topic;
+    if let Some(lite) = &topic.lite {
+        return lite_text(description, lite);
+    }
     let mut table = Table::new([">QUEUE", ">MIN OFFSET", ">MAX OFFSET", ">MESSAGES"]);
     for queue in &description.queues {
         table.row([
@@ -284,16 +321,32 @@ fn describe_text(description: &DescriptionView) -> String {
             queue.max_offset.saturating_sub(queue.min_offset).to_string(),
         ]);
     }
-    let groups = match description.groups.is_empty() {
-        true => "none".to_owned(),
-        false => description.groups.join(", "),
-    };
+    let groups = groups_text(description);
     format!(
         "topic {}\n  type {}, takes {}, created {}\n  consumer groups: {groups}\n\n{table}",
         topic.name,
         topic.message_type,
         topic.send_rate(),
         topic.created,
+    )
+}
+
+fn lite_text(description: &DescriptionView, lite: &LiteView) -> String {
+    let topic = &description.topic;
+    let expiration = match lite.expiration_ms {
+        0 => "when it is empty".to_owned(),
+        ms => format!("{} after the last send", output::duration(Duration::from_millis(ms))),
+    };
+    format!(
+        "topic {name}\n  type LITE, takes {}, created {}\n  {} lite topics, at most {}; one to which \
+         nobody subscribes goes {expiration}\n  consumer groups: {}\n  look at them: raftmq lite list \
+         {name}",
+        topic.send_rate(),
+        topic.created,
+        lite.topic_count,
+        lite.topics_max,
+        groups_text(description),
+        name = topic.name,
     )
 }
 

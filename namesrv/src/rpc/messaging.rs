@@ -1,6 +1,6 @@
 //! `apache.rocketmq.v2.MessagingService` as far as a name server has it: routes and assignments.
 //!
-//! Two calls are passed on ([`super::relay`]). Every other call is answered with `NOT_IMPLEMENTED` in the response body, which official clients
+//! Three calls are passed on ([`super::relay`]). Every other call is answered with `NOT_IMPLEMENTED` in the response body, which official clients
 //! report to their user with the text, while they take a gRPC error for a broken connection.
 //!
 //! Not here: `x-mq-client-id` and the other headers; nothing depends on who asks.
@@ -182,9 +182,16 @@ impl MessagingService for Messaging {
 
     async fn sync_lite_subscription(
         &self,
-        _request: Request<SyncLiteSubscriptionRequest>,
+        request: Request<SyncLiteSubscriptionRequest>,
     ) -> Result<Response<SyncLiteSubscriptionResponse>, tonic::Status> {
-        Ok(Response::new(SyncLiteSubscriptionResponse { status: not_here("SyncLiteSubscription") }))
+        let topic = request.get_ref().topic.clone().unwrap_or_default();
+        let told = match self.find(&topic, None, |table, topic, now| table.members(topic, now)) {
+            Ok(groups) => self.sync_lite(groups, request).await,
+            Err(error) => Err(error.status()),
+        };
+        let failed = |(code, message)| status("SyncLiteSubscription", code, message);
+        let status = Some(told.unwrap_or_else(failed));
+        Ok(Response::new(SyncLiteSubscriptionResponse { status }))
     }
 
     type ReceiveMessageStream = OneFrame<ReceiveMessageResponse>;
@@ -221,6 +228,30 @@ impl MessagingService for Messaging {
 }
 
 impl Messaging {
+    /// Each group that has the topic has messages of its own: all must know who subscribes. Any node
+    /// takes it, so that a leader that has just died does not matter. Returns the first refusal.
+    async fn sync_lite(
+        &self,
+        groups: Vec<Vec<String>>,
+        request: Request<SyncLiteSubscriptionRequest>,
+    ) -> Result<Status, (Code, String)> {
+        let (metadata, _, message) = request.into_parts();
+        let mut told = Status { code: Code::Ok.into(), message: "OK".to_owned() };
+        for members in groups {
+            let mut request = Request::new(message.clone());
+            *request.metadata_mut() = metadata.clone();
+            let call = |mut broker: MessagingServiceClient<Channel>, request| async move {
+                broker.sync_lite_subscription(request).await
+            };
+            let answer = self.relay.ask(members, request, call, |answer| &answer.status).await?;
+            let status = answer.status.unwrap_or_default();
+            if told.code == i32::from(Code::Ok) {
+                told = status;
+            }
+        }
+        Ok(told)
+    }
+
     /// Addresses of the leaders of all groups that have a topic.
     fn leaders(&self, topic: &Resource) -> Result<Vec<String>, (Code, String)> {
         self.find(topic, None, |table, topic, now| table.leaders(topic, now))

@@ -1,6 +1,6 @@
 //! Calls that clients send to the address they were given, although only a broker can do them:
-//! RecallMessage (Java, Python, Node) and EndTransaction (Rust). They are passed on to the leaders of
-//! the groups that have the topic.
+//! RecallMessage (Java, Python, Node), EndTransaction (Rust) and SyncLiteSubscription (all that have it).
+//! They are passed on to the groups that have the topic.
 //!
 //! Invariants: bounded calls under way, each with a time limit; nothing is kept between two calls.
 //!
@@ -37,13 +37,13 @@ impl Default for Relay {
 }
 
 impl Relay {
-    /// Asks one leader after the other until one says yes; else returns what the last one said.
+    /// Asks one broker after the other until one says yes; else returns what the last one said.
     ///
     /// # Errors
     /// No leader answers, or too many calls are under way; the text says which.
     pub(crate) async fn ask<Req, Res, F, Fut>(
         &self,
-        leaders: Vec<String>,
+        brokers: Vec<String>,
         request: Request<Req>,
         call: F,
         status: fn(&Res) -> &Option<Status>,
@@ -61,7 +61,7 @@ impl Relay {
         };
         let (metadata, _, message) = request.into_parts();
         let mut last = Err((Code::HaNotAvailable, "the topic has no leader".to_owned()));
-        for leader in leaders {
+        for leader in brokers {
             let Ok(endpoint) = Endpoint::from_shared(format!("http://{leader}")) else { continue };
             let channel = endpoint.connect_timeout(CONNECT_LIMIT).connect_lazy();
             let mut request = Request::new(message.clone());

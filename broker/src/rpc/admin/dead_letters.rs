@@ -4,6 +4,9 @@
 //! time and the log is not filled at once. A page can be asked for again: what moved is not there any
 //! more.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
 use raftmq_proto::names;
 use raftmq_proto::raftmq as wire;
 use tonic::Status;
@@ -13,9 +16,11 @@ use super::limit;
 use super::no_group;
 use super::reading;
 use crate::command::Command;
+use crate::lite;
 use crate::node::Node;
 use crate::receive;
 use crate::receive::Filter;
+use crate::rpc::status::Failure;
 use crate::send;
 use crate::state;
 use crate::state::CommandReply;
@@ -67,8 +72,9 @@ pub(super) async fn redrive(
 ) -> Result<wire::DeadLettersResponse, Status> {
     let Some(dead) = dead_letters(node, &request)? else { return Ok(nothing()) };
     let (topic_id, page) = (dead.topic_id, page(node, dead, &request).await?);
+    let lite = lite_queues(node, &page.found).await?;
     let to = |found: &Found| {
-        let (to_topic_id, to_queue_id) = origin(node, found)?;
+        let (to_topic_id, to_queue_id) = origin(node, found, &lite)?;
         let (queue_id, offset) = (DEAD_LETTER_QUEUE, found.offset);
         Some(wire::Redriven { queue_id, offset, to_topic_id, to_queue_id })
     };
@@ -124,11 +130,41 @@ fn nothing() -> wire::DeadLettersResponse {
 
 /// Where a dead letter came from: the topic that has this name today, and the queue that a send of
 /// the same message would go to.
-fn origin(node: &Node, found: &Found) -> Option<(u32, u32)> {
+fn origin(node: &Node, found: &Found, lite: &LiteQueues) -> Option<(u32, u32)> {
     let state = node.state.read();
     let topic = state.topic(&found.origin)?;
+    if topic.is_lite() {
+        let of_topic = lite.get(&topic.record.id)?;
+        return Some((topic.record.id, *of_topic.get(found.lite_topic.as_ref()?)?));
+    }
     let priority = topic.is_by_priority().then_some(found.priority);
     Some((topic.record.id, send::queue(found.group_hash, priority, topic.record.queue_count)))
+}
+
+/// Queue ids of lite topics: by topic id and name.
+type LiteQueues = BTreeMap<u32, BTreeMap<String, u32>>;
+
+/// The queues of the lite topics that dead letters came from, made anew where they are gone.
+async fn lite_queues(node: &Node, found: &[Found]) -> Result<LiteQueues, Status> {
+    let mut names: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    {
+        let state = node.state.read();
+        for (one, lite_topic) in found.iter().filter_map(|it| Some((it, it.lite_topic.as_ref()?))) {
+            if let Some(topic) = state.topic(&one.origin).filter(|topic| topic.is_lite()) {
+                names.entry(topic.record.id).or_default().insert(lite_topic.clone());
+            }
+        }
+    }
+    let mut queues = LiteQueues::new();
+    for (topic_id, names) in names {
+        let of_topic = lite::queue_ids(node, topic_id, &names).await;
+        let of_topic = of_topic.map_err(|failure| match failure {
+            Failure::Refused(refusal) => Status::failed_precondition(refusal.to_string()),
+            Failure::Elsewhere(error) => Status::unavailable(error.to_string()),
+        });
+        queues.insert(topic_id, of_topic?);
+    }
+    Ok(queues)
 }
 
 /// Dead letters that were looked at.
@@ -146,6 +182,7 @@ struct Found {
     /// Of its message group, 0 without one.
     group_hash: u64,
     priority: u32,
+    lite_topic: Option<String>,
 }
 
 async fn page(
@@ -202,12 +239,15 @@ fn wanted(
     if elsewhere || !filter.matches_message(&message) {
         return Ok(None);
     }
-    let priority = message.system_properties.as_ref().and_then(|system| system.priority);
+    let system = message.system_properties.as_ref();
+    let priority = system.and_then(|system| system.priority);
+    let lite_topic = system.and_then(|system| system.lite_topic.clone());
     Ok(Some(Found {
         offset,
         origin: origin.to_owned(),
         group_hash: unit.group_hash,
         priority: u32::try_from(priority.unwrap_or(0)).unwrap_or(0),
+        lite_topic,
     }))
 }
 

@@ -16,12 +16,15 @@ use tonic::Status;
 
 use super::limit;
 use super::no_topic;
+use super::offsets::lite_queue;
 use super::reading;
 use crate::command::key_hash;
 use crate::history::Place;
 use crate::node::Node;
 use crate::receive;
 use crate::state;
+use crate::state::LiteTopics;
+use crate::state::Queue;
 use crate::state::Topic;
 use crate::state::Unit;
 use crate::state::finding;
@@ -35,11 +38,23 @@ pub(super) async fn find(
     node: &Node,
     request: wire::FindMessagesRequest,
 ) -> Result<wire::FindMessagesResponse, Status> {
-    let topic = {
+    let (topic, lite) = {
         let state = node.state.read();
-        state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?.clone()
+        let topic = state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?;
+        let named = !request.lite_topic.is_empty();
+        let by_time = topic.is_lite() && matches!(request.by, Some(By::Stored(_)));
+        let lite = match named || by_time {
+            true => Some(lite_queue(topic, &request.lite_topic).map(|(id, queue)| (id, *queue))?),
+            false => None,
+        };
+        let (record, queues) = (topic.record.clone(), topic.queues.clone());
+        // Its lite topics may be a hundred thousand.
+        (Topic { record, queues, lite: LiteTopics::default() }, lite)
     };
-    reading(node, move |node| Search::new(node, &topic, &request)?.run(request.by.as_ref())).await
+    let work = move |node: &Node| {
+        Search::new(node, &topic, lite, &request)?.run(request.by.as_ref())
+    };
+    reading(node, work).await
 }
 
 struct Search<'a> {
@@ -48,17 +63,21 @@ struct Search<'a> {
     resource: v2::Resource,
     count: usize,
     queue_id: Option<u32>,
+    /// The queue of the lite topic that is meant.
+    lite: Option<(u32, Queue)>,
 }
 
 impl<'a> Search<'a> {
     fn new(
         node: &'a Node,
         topic: &'a Topic,
+        lite: Option<(u32, Queue)>,
         request: &wire::FindMessagesRequest,
     ) -> Result<Self, Status> {
         let count = limit("count", request.count, 1, COUNT_MAX)? as usize;
         let resource = v2::Resource { name: request.topic.clone(), ..Default::default() };
-        Ok(Self { node, topic, resource, count, queue_id: request.queue_id })
+        let queue_id = lite.map(|(queue_id, _)| queue_id).or(request.queue_id);
+        Ok(Self { node, topic, resource, count, queue_id, lite })
     }
 
     fn run(&self, by: Option<&By>) -> Result<wire::FindMessagesResponse, Status> {
@@ -189,11 +208,12 @@ impl<'a> Search<'a> {
     fn by_time(&self, range: &wire::TimeRange) -> Result<Vec<wire::FoundMessage>, Status> {
         let store = self.node.group.store();
         let mut units = Vec::new();
-        for (queue_id, queue) in (0..).zip(&self.topic.queues) {
+        let queues = (0..).zip(self.topic.queues.iter().copied()).chain(self.lite);
+        for (queue_id, queue) in queues {
             if !self.wants(queue_id) {
                 continue;
             }
-            let from = state::offset_at(store, self.id(), queue_id, *queue, range.from_ms);
+            let from = state::offset_at(store, self.id(), queue_id, queue, range.from_ms);
             let mut taken = 0;
             state::units(store, self.id(), queue_id, from, queue.max, |offset, unit| {
                 let wanted = unit.stored_ms < range.to_ms && taken < self.count;
@@ -267,7 +287,7 @@ impl<'a> Search<'a> {
         of_topic
             .filter_map(|((group_id, _), consumption)| {
                 let group = state.groups.get(group_id)?.name.clone();
-                let progress = consumption.queues.get(queue_id as usize)?;
+                let progress = consumption.progress(queue_id)?;
                 let mut told = wire::GroupState { group, ..Default::default() };
                 match progress.inflight.get(&offset) {
                     Some(record) if record.attempt > 0 => {

@@ -11,11 +11,15 @@ use super::limit;
 use super::no_group;
 use super::reading;
 use crate::command::Command;
+use crate::lite;
 use crate::node::Node;
 use crate::state;
 use crate::state::CommandReply;
+use crate::state::Consumption;
+use crate::state::LITE_SUBSCRIPTIONS_DEFAULT;
 use crate::state::Progress;
 use crate::state::Queue;
+use crate::state::Topic;
 
 pub(crate) const ATTEMPTS_DEFAULT: u32 = 17;
 const ATTEMPTS_MAX: u32 = 1000;
@@ -40,6 +44,13 @@ pub(super) async fn create(
         start: request.start,
         backoff: request.backoff,
         receive_rate_max: request.receive_rate_max,
+        lite_subscriptions_max: limit(
+            "lite_subscriptions_max",
+            request.lite_subscriptions_max,
+            LITE_SUBSCRIPTIONS_DEFAULT,
+            lite::NAMES_MAX as u32,
+        )?,
+        lite_exclusive: request.lite_exclusive,
     });
     match change(node, &command).await? {
         CommandReply::Group(group) => Ok(to_wire(&group)),
@@ -127,6 +138,9 @@ pub(super) async fn describe(
                 (ids.1, of_queue(topic.record.name.clone(), queue_id, *queue, own))
             };
             progress.extend(queues.map(of_queue));
+            if topic.is_lite() {
+                progress.push((ids.1, of_lite(topic, consumption)));
+            }
         }
         (to_wire(group), progress)
     };
@@ -158,17 +172,37 @@ fn of_queue(topic: String, queue_id: u32, queue: Queue, own: &Progress) -> wire:
         retry_count: with_attempts(|attempt| attempt >= 2),
         held_count: with_attempts(|attempt| attempt == 0),
         lag_ms: 0,
+        lite_topic_count: 0,
     }
 }
 
+/// All lite topics of a topic together: there may be a hundred thousand.
+fn of_lite(topic: &Topic, consumption: &Consumption) -> wire::QueueProgress {
+    let name = topic.record.name.clone();
+    let mut all = wire::QueueProgress { topic: name.clone(), ..Default::default() };
+    for (queue_id, own) in &consumption.lite.progress {
+        let Some(queue) = topic.queue(*queue_id) else { continue };
+        let one = of_queue(name.clone(), *queue_id, *queue, own);
+        all.lite_topic_count += 1;
+        all.ready_count += one.ready_count;
+        all.inflight_count += one.inflight_count;
+        all.retry_count += one.retry_count;
+        all.held_count += one.held_count;
+    }
+    all
+}
+
 /// Fills in how old the oldest message is that is not consumed: one look into the tables for each
-/// queue, by topic id.
+/// queue, by topic id. Not for lite topics.
 fn with_lag(
     node: &Node,
     now_ms: u64,
     progress: Vec<(u32, wire::QueueProgress)>,
 ) -> Vec<wire::QueueProgress> {
     let with_lag = |(topic_id, mut queue): (u32, wire::QueueProgress)| {
+        if queue.lite_topic_count > 0 {
+            return queue;
+        }
         let (from, to) = (queue.commit_offset, queue.max_offset);
         let oldest = state::first_unit(node.group.store(), topic_id, queue.queue_id, from, to);
         queue.lag_ms = oldest.map_or(0, |(_, unit)| now_ms.saturating_sub(unit.stored_ms));
@@ -186,6 +220,8 @@ fn to_wire(group: &wire::GroupRecord) -> wire::ConsumerGroup {
         start: group.start,
         backoff: group.backoff.clone(),
         receive_rate_max: group.receive_rate_max,
+        lite_subscriptions_max: group.lite_subscriptions_max,
+        lite_exclusive: group.lite_exclusive,
     }
 }
 

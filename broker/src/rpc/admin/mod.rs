@@ -11,6 +11,7 @@ mod dead_letters;
 mod find;
 mod groups;
 mod history;
+mod lite;
 mod messages;
 mod offsets;
 mod topics;
@@ -154,6 +155,14 @@ impl Admin for AdminService {
     ) -> Answer<wire::DescribeTopicResponse> {
         read_at_leader!(self, request, describe_topic);
         topics::describe(&self.node, &request.into_inner().name).map(Response::new)
+    }
+
+    async fn list_lite_topics(
+        &self,
+        mut request: Request<wire::ListLiteTopicsRequest>,
+    ) -> Answer<wire::ListLiteTopicsResponse> {
+        read_at_leader!(self, request, list_lite_topics);
+        lite::list(&self.node, request.get_ref()).map(Response::new)
     }
 
     async fn create_group(
@@ -306,9 +315,14 @@ fn rejected(rejection: Rejection) -> Status {
     match rejection {
         Rejection::TopicNotFound | Rejection::GroupNotFound => Status::not_found(text),
         Rejection::Exists(_) => Status::already_exists(text),
+        Rejection::TooManyLiteTopics { .. } | Rejection::TooManyLiteSubscriptions { .. } => {
+            Status::resource_exhausted(text)
+        }
         Rejection::ReceiptExpired
         | Rejection::NotPending(_)
         | Rejection::TransactionNotFound(_)
+        | Rejection::NotLite(_)
+        | Rejection::LiteTopicGone
         | Rejection::TooManyFilters(_) => Status::failed_precondition(text),
     }
 }

@@ -13,6 +13,7 @@ use crate::command::Command;
 use crate::node::Node;
 use crate::state;
 use crate::state::Queue;
+use crate::state::Topic;
 
 /// A queue with what is known about it.
 struct Cursor {
@@ -57,7 +58,7 @@ fn cursors(
     let ids = (group.id, topic.record.id);
     let consumption = state.consumptions.get(&ids);
     let cursor = |(queue_id, queue): (u32, &Queue)| {
-        let own = consumption.and_then(|own| own.queues.get(queue_id as usize));
+        let own = consumption.and_then(|own| own.progress(queue_id));
         Cursor {
             queue_id,
             queue: *queue,
@@ -66,6 +67,10 @@ fn cursors(
             inflight_count: own.map_or(0, |own| own.inflight.len() as u64),
         }
     };
+    if topic.is_lite() {
+        let cursor = cursor(lite_queue(topic, &request.lite_topic)?);
+        return Ok((ids.0, ids.1, vec![cursor]));
+    }
     let mut cursors: Vec<_> = (0..).zip(&topic.queues).map(cursor).collect();
     if let Some(queue_id) = request.queue_id {
         cursors.retain(|cursor| cursor.queue_id == queue_id);
@@ -79,6 +84,20 @@ fn cursors(
         }
     }
     Ok((ids.0, ids.1, cursors))
+}
+
+/// The queue of a lite topic.
+pub(super) fn lite_queue<'a>(topic: &'a Topic, name: &str) -> Result<(u32, &'a Queue), Status> {
+    let of = &topic.record.name;
+    if name.is_empty() {
+        let text = format!("topic {of} is one of lite topics: say which one with --lite-topic NAME");
+        return Err(Status::invalid_argument(text));
+    }
+    let found = topic.lite.id(name).and_then(|id| Some((id, topic.queue(id)?)));
+    found.ok_or_else(|| {
+        let text = format!("topic {of} has no lite topic {name}; look with: raftmq lite list {of}");
+        Status::not_found(text)
+    })
 }
 
 fn target(

@@ -14,8 +14,12 @@ use super::no_topic;
 use crate::command::Command;
 use crate::node::Node;
 use crate::state::CommandReply;
+use crate::state::LITE_TOPICS_DEFAULT;
+use crate::state::Topic;
 
 const QUEUES_MAX: u32 = 1024;
+/// 2 GB of memory on every node.
+const LITE_TOPICS_MAX: u32 = 10_000_000;
 
 pub(super) async fn create(
     node: &Node,
@@ -27,12 +31,20 @@ pub(super) async fn create(
             "a retention of its own for each topic is not implemented yet",
         ));
     }
+    let message_types = message_types(&request.message_types)?;
+    let limited = request.lite_topics_max > 0 || request.lite_expiration_ms > 0;
+    if limited && !message_types.contains(&MessageType::Lite.into()) {
+        let text = "only a topic of type LITE has lite topics";
+        return Err(Status::invalid_argument(text));
+    }
     let command = Command::CreateTopic(wire::CreateTopic {
         queue_count: limit("queue_count", request.queue_count, QUEUES_DEFAULT, QUEUES_MAX)?,
-        message_types: message_types(&request.message_types)?,
+        message_types,
         name: request.name,
         retention_ms: request.retention_ms,
         send_rate_max: request.send_rate_max,
+        lite_topics_max: limit("lite_topics_max", request.lite_topics_max, 0, LITE_TOPICS_MAX)?,
+        lite_expiration_ms: request.lite_expiration_ms,
     });
     if let (true, Command::CreateTopic(topic)) = (planted(Bug::TopicCreateNotReplicated), &command)
     {
@@ -41,7 +53,7 @@ pub(super) async fn create(
         return Ok(wire::Topic { name, queue_count, ..Default::default() });
     }
     match change(node, &command).await? {
-        CommandReply::Topic(topic) => Ok(to_wire(&topic)),
+        CommandReply::Topic(topic) => Ok(to_wire(&topic, 0)),
         other => panic!("creating a topic was answered with {other:?}"),
     }
 }
@@ -53,7 +65,11 @@ pub(super) async fn update(
     let wire::UpdateTopicRequest { name, send_rate_max } = request;
     let command = Command::UpdateTopic(wire::UpdateTopic { name, send_rate_max });
     match change(node, &command).await? {
-        CommandReply::Topic(topic) => Ok(to_wire(&topic)),
+        CommandReply::Topic(topic) => {
+            let state = node.state.read();
+            let count = state.topics.get(&topic.id).map_or(0, |topic| topic.lite.len());
+            Ok(to_wire(&topic, count))
+        }
         other => panic!("updating a topic was answered with {other:?}"),
     }
 }
@@ -68,10 +84,6 @@ fn message_types(asked: &[i32]) -> Result<Vec<i32>, Status> {
                 let text = format!("{number} is not the number of a message type");
                 return Err(Status::invalid_argument(text));
             }
-            Ok(MessageType::Lite) => {
-                let text = "topics for LITE messages are not implemented yet";
-                return Err(Status::unimplemented(text));
-            }
             Ok(kind) => types.push(kind),
         }
     }
@@ -80,9 +92,10 @@ fn message_types(asked: &[i32]) -> Result<Vec<i32>, Status> {
     }
     types.sort_unstable();
     types.dedup();
-    if let ([_, _, ..], true) = (&*types, types.contains(&MessageType::Priority)) {
-        let text = "a topic takes PRIORITY messages alone, or a mix of NORMAL, FIFO, DELAY and \
-                    TRANSACTION";
+    let alone = [MessageType::Priority, MessageType::Lite];
+    if types.len() > 1 && alone.iter().any(|kind| types.contains(kind)) {
+        let text = "a topic takes PRIORITY or LITE messages alone, or a mix of NORMAL, FIFO, DELAY \
+                    and TRANSACTION";
         return Err(Status::invalid_argument(text));
     }
     Ok(types.into_iter().map(i32::from).collect())
@@ -98,7 +111,7 @@ pub(super) async fn delete(
 
 pub(super) fn list(node: &Node) -> wire::ListTopicsResponse {
     let state = node.state.read();
-    let mut topics: Vec<_> = state.topics.values().map(|topic| to_wire(&topic.record)).collect();
+    let mut topics: Vec<_> = state.topics.values().map(of_topic).collect();
     topics.sort_by(|one, other| one.name.cmp(&other.name));
     wire::ListTopicsResponse { topics }
 }
@@ -117,14 +130,25 @@ pub(super) fn describe(node: &Node, name: &str) -> Result<wire::DescribeTopicRes
         .filter(|ids| ids.1 == topic.record.id)
         .filter_map(|ids| Some(state.groups.get(&ids.0)?.name.clone()));
     Ok(wire::DescribeTopicResponse {
-        topic: Some(to_wire(&topic.record)),
+        topic: Some(of_topic(topic)),
         queues: queues.collect(),
         groups: groups.collect(),
     })
 }
 
-fn to_wire(topic: &wire::TopicRecord) -> wire::Topic {
+fn of_topic(topic: &Topic) -> wire::Topic {
+    to_wire(&topic.record, topic.lite.len())
+}
+
+fn to_wire(topic: &wire::TopicRecord, lite_topic_count: usize) -> wire::Topic {
+    let lite_topics_max = match topic.lite_topics_max {
+        0 if topic.message_types.contains(&MessageType::Lite.into()) => LITE_TOPICS_DEFAULT,
+        max => max,
+    };
     wire::Topic {
+        lite_topic_count: lite_topic_count as u64,
+        lite_topics_max,
+        lite_expiration_ms: topic.lite_expiration_ms,
         name: topic.name.clone(),
         queue_count: topic.queue_count,
         message_types: topic.message_types.clone(),
@@ -160,7 +184,8 @@ mod tests {
     fn what_can_not_be_mixed_is_refused() {
         assert_eq!(checked(&[Normal, Priority]), Err(tonic::Code::InvalidArgument));
         assert_eq!(checked(&[Unspecified]), Err(tonic::Code::InvalidArgument));
-        assert_eq!(checked(&[Normal, Lite]), Err(tonic::Code::Unimplemented));
+        assert_eq!(checked(&[Normal, Lite]), Err(tonic::Code::InvalidArgument));
+        assert_eq!(checked(&[Lite]), numbers(&[Lite]));
         assert!(message_types(&[77]).is_err());
     }
 }

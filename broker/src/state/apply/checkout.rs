@@ -14,18 +14,22 @@ use super::Step;
 use super::keys;
 use super::table;
 use crate::state;
+use crate::state::Queue;
 
 impl Step<'_> {
     pub(super) fn checkout(&mut self, state: &mut State, command: &wire::Checkout) -> Outcome {
         let ids = (command.group_id, command.topic_id);
-        let queue_count = state.topics.get(&ids.1).ok_or(Rejection::TopicNotFound)?.queues.len();
+        if !state.topics.contains_key(&ids.1) {
+            return Err(Rejection::TopicNotFound);
+        }
         if !state.groups.contains_key(&ids.0) {
             return Err(Rejection::GroupNotFound);
         }
         self.begin_consumption(state, ids);
         let mut granted = Vec::new();
         for part in &command.queues {
-            if part.queue_id as usize >= queue_count {
+            let own = state.consumptions.get(&ids).and_then(|it| it.progress(part.queue_id));
+            if own.is_none() {
                 continue;
             }
             for offset in &part.dropped {
@@ -48,21 +52,34 @@ impl Step<'_> {
             return;
         }
         let start = state.groups.get(&ids.0).and_then(|group| group.start).unwrap_or_default();
-        let queues = state.topics.get(&ids.1).map_or(Vec::new(), |topic| topic.queues.clone());
+        // In lite topics it begins when one of its clients subscribes.
+        let topic = state.topics.get(&ids.1).filter(|topic| !topic.is_lite());
+        let queues = topic.map_or(Vec::new(), |topic| topic.queues.clone());
         for (queue_id, queue) in (0..).zip(queues) {
-            let offset = match start.kind() {
-                wire::start::Kind::First => queue.min,
-                wire::start::Kind::Last => queue.max,
-                // What this entry stored is not in the tables yet, but no message is of the future.
-                wire::start::Kind::Timestamp if start.timestamp_ms > self.time_ms => queue.max,
-                wire::start::Kind::Timestamp => {
-                    let first = |from, to| self.first_unit(ids.1, queue_id, from, to);
-                    state::first_where(queue, first, |unit| unit.stored_ms >= start.timestamp_ms)
-                }
-            };
-            state.consumption(ids).queue(queue_id as usize).next_offset = offset;
+            let offset = self.start_offset(ids.1, queue_id, queue, &start);
+            state.consumption(ids).queue(queue_id).next_offset = offset;
             let key = keys::key(table::PROGRESS, &[ids.0, ids.1, queue_id]);
             self.batch.put(&key, &offset.to_be_bytes());
+        }
+    }
+
+    /// Where a group that begins at `start` begins in a queue.
+    pub(super) fn start_offset(
+        &self,
+        topic_id: u32,
+        queue_id: u32,
+        queue: Queue,
+        start: &wire::Start,
+    ) -> u64 {
+        match start.kind() {
+            wire::start::Kind::First => queue.min,
+            wire::start::Kind::Last => queue.max,
+            // What this entry stored is not in the tables yet, but no message is of the future.
+            wire::start::Kind::Timestamp if start.timestamp_ms > self.time_ms => queue.max,
+            wire::start::Kind::Timestamp => {
+                let first = |from, to| self.first_unit(topic_id, queue_id, from, to);
+                state::first_where(queue, first, |unit| unit.stored_ms >= start.timestamp_ms)
+            }
         }
     }
 
@@ -120,7 +137,8 @@ impl Step<'_> {
             }
             let first_delivery_ms =
                 if record.attempt == 0 { self.time_ms } else { record.first_delivery_ms };
-            let counted = record.attempt == 0 || !planted(Bug::LostAttemptCount);
+            let counted = !record.suspended
+                && (record.attempt == 0 || !planted(Bug::LostAttemptCount));
             let record = wire::InflightRecord {
                 attempt: record.attempt + u32::from(counted),
                 visible_at_ms: command.visible_at_ms,
@@ -130,6 +148,7 @@ impl Step<'_> {
                 group_hash: record.group_hash,
                 attempt_hash: command.attempt_hash,
                 changed_from: 0,
+                suspended: false,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
@@ -148,7 +167,7 @@ impl Step<'_> {
         if part.next_offset == part.from_offset {
             return;
         }
-        let progress = state.consumption(ids).queue(part.queue_id as usize);
+        let progress = state.consumption(ids).queue(part.queue_id);
         if progress.next_offset != part.from_offset {
             return;
         }
@@ -162,7 +181,7 @@ impl Step<'_> {
         }
         let group_of = |groups: &[u64], at: usize| groups.get(at).copied().unwrap_or(0);
         // Messages that were taken out after the leader chose them are gone.
-        let queue = state.topics.get(&ids.1).and_then(|it| it.queues.get(part.queue_id as usize));
+        let queue = state.topics.get(&ids.1).and_then(|it| it.queue(part.queue_id));
         let holes = queue.is_some_and(|queue| queue.holes);
         let key_of = |offset| keys::offset_key(table::UNIT, &[ids.1, part.queue_id], offset);
         for (at, offset) in part.held.iter().enumerate() {
@@ -190,6 +209,7 @@ impl Step<'_> {
                 group_hash,
                 attempt_hash: command.attempt_hash,
                 changed_from: 0,
+                suspended: false,
             };
             self.grant(state, ids, (part.queue_id, *offset), record, granted);
         }
@@ -209,7 +229,7 @@ impl Step<'_> {
             return true;
         }
         let Some(consumption) = state.consumptions.get(&ids) else { return true };
-        let Some(progress) = consumption.queues.get(queue_id as usize) else { return true };
+        let Some(progress) = consumption.progress(queue_id) else { return true };
         progress.before_in_group(group_hash, offset).all(|before| {
             progress.inflight.get(&before).is_some_and(|record| record.nonce == self.nonce())
         })
@@ -263,7 +283,9 @@ impl Step<'_> {
         let Some(consumption) = state.consumptions.get_mut(&ids) else { return };
         let Some((_, next)) = consumption.remove(queue_id, offset) else { return };
         self.batch.delete(&keys::offset_key(table::INFLIGHT, &[ids.0, ids.1, queue_id], offset));
-        if next.is_some() {
+        if state::is_lite(queue_id) {
+            self.lite.push((ids.1, queue_id));
+        } else if next.is_some() {
             // Somebody may wait for the next one of its message group.
             self.stored.push(ids.1);
         }

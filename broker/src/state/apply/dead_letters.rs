@@ -58,7 +58,9 @@ impl Step<'_> {
     pub(super) fn redrive(&mut self, state: &mut State, command: &wire::Redrive) -> Outcome {
         let mut count = 0;
         for redriven in &command.messages {
-            if !state.topics.contains_key(&redriven.to_topic_id) {
+            let to = state.topics.get(&redriven.to_topic_id);
+            let lite = state::is_lite(redriven.to_queue_id);
+            if to.is_none_or(|to| lite && to.queue(redriven.to_queue_id).is_none()) {
                 continue;
             }
             let taken =
@@ -90,7 +92,7 @@ impl Step<'_> {
         offset: u64,
     ) -> Result<Option<Unit>, Rejection> {
         let topic = state.topics.get_mut(&topic_id).ok_or(Rejection::TopicNotFound)?;
-        let Some(queue) = topic.queues.get_mut(queue_id as usize) else { return Ok(None) };
+        let Some(queue) = topic.queue_mut(queue_id) else { return Ok(None) };
         if offset < queue.min {
             // Trimmed, perhaps by this very entry.
             return Ok(None);
@@ -105,6 +107,7 @@ impl Step<'_> {
         queue.holes = true;
         let queue = *queue;
         self.put_queue(topic_id, queue_id, queue);
+        self.put_lite(state, topic_id, queue_id);
         let groups: Vec<_> =
             state.consumptions.keys().filter(|ids| ids.1 == topic_id).copied().collect();
         for ids in groups {

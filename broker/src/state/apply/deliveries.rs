@@ -59,6 +59,7 @@ impl Step<'_> {
             // Its answer arrived.
             attempt_hash: 0,
             changed_from: receipt.nonce,
+            suspended: command.suspended,
             ..record
         };
         let ids = (receipt.group_id, receipt.topic_id);
@@ -86,10 +87,10 @@ impl Step<'_> {
     ) -> Outcome {
         let mut released = Vec::new();
         for (ids, consumption) in &state.consumptions {
-            for (queue_id, progress) in consumption.queues.iter().enumerate() {
+            for (queue_id, progress) in consumption.each() {
                 for (offset, record) in &progress.inflight {
                     if record.attempt > 0 && record.renew_client_id == command.client_id {
-                        released.push((*ids, queue_id as u32, *offset, record.clone()));
+                        released.push((*ids, queue_id, *offset, record.clone()));
                     }
                 }
             }
@@ -102,6 +103,7 @@ impl Step<'_> {
             };
             self.put_inflight(state, ids, queue_id, offset, record);
         }
+        self.leave_lite(state, &command.client_id);
         Ok(CommandReply::Done)
     }
 }

@@ -33,6 +33,8 @@ impl Step<'_> {
             start: command.start,
             backoff: command.backoff,
             receive_rate_max: command.receive_rate_max,
+            lite_subscriptions_max: command.lite_subscriptions_max,
+            lite_exclusive: command.lite_exclusive,
         };
         state.next_group_id += 1;
         self.batch.put(&keys::key(table::GROUP, &[record.id]), &record.encode_to_vec());
@@ -71,7 +73,9 @@ impl Step<'_> {
 
     pub(super) fn remove_consumption(&mut self, state: &mut State, ids: (u32, u32)) {
         state.consumptions.remove(&ids);
-        for table in [table::PROGRESS, table::INFLIGHT, table::SUBSCRIPTIONS] {
+        let tables =
+            [table::PROGRESS, table::INFLIGHT, table::SUBSCRIPTIONS, table::LITE_SUBSCRIPTION];
+        for table in tables {
             let prefix = keys::key(table, &[ids.0, ids.1]);
             self.batch.delete_range(&prefix, &keys::end_of(&prefix));
         }

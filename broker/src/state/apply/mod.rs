@@ -7,6 +7,7 @@ mod checkout;
 mod dead_letters;
 mod deliveries;
 mod groups;
+mod lite;
 mod offsets;
 mod retention;
 mod send;
@@ -64,6 +65,11 @@ pub enum CommandReply {
     Moved {
         /// How many.
         count: u64,
+    },
+    /// A client subscribes to the lite topics it asked for.
+    SubscribedLite {
+        /// Clients that do so no longer, each with the name of the lite topic: it is this one's now.
+        displaced: Vec<(Arc<str>, String)>,
     },
     /// The receipt now has this nonce.
     Changed {
@@ -153,6 +159,28 @@ pub enum Rejection {
         "the group receives from this topic with {0} different filters already; no more are taken"
     )]
     TooManyFilters(usize),
+    /// It takes no messages of lite topics.
+    #[error("topic {0} is not one of lite topics")]
+    NotLite(String),
+    /// The lite topic that the leader chose was forgotten meanwhile.
+    #[error("the lite topic is gone")]
+    LiteTopicGone,
+    /// The parent has as many lite topics as it may.
+    #[error("topic {topic} has {quota} lite topics, and may not have more")]
+    TooManyLiteTopics {
+        /// The parent.
+        topic: String,
+        /// How many it may have.
+        quota: u32,
+    },
+    /// The client would subscribe to more lite topics than one may.
+    #[error("the client would subscribe to {count} lite topics; its group allows {quota} to each client")]
+    TooManyLiteSubscriptions {
+        /// To how many it would.
+        count: usize,
+        /// To how many it may.
+        quota: u32,
+    },
 }
 
 /// Called after entries were applied.
@@ -160,6 +188,8 @@ pub enum Rejection {
 pub enum Event {
     /// These topics (by id) have new messages.
     Stored(Vec<u32>),
+    /// Something changed about these lite topics that lets somebody go on: (topic id, queue id).
+    Lite(Vec<(u32, u32)>),
     /// Topics, groups or everything changed.
     Metadata,
 }
@@ -170,6 +200,7 @@ pub struct Applier {
     events: broadcast::Sender<Event>,
     next_due: watch::Sender<u64>,
     stored: Vec<u32>,
+    lite: Vec<(u32, u32)>,
     metadata: bool,
 }
 
@@ -181,7 +212,7 @@ impl Applier {
     pub fn new(state: Arc<RwLock<State>>) -> Self {
         let events = broadcast::Sender::new(EVENTS_MAX);
         let next_due = watch::Sender::new(u64::MAX);
-        Self { state, events, next_due, stored: Vec::new(), metadata: false }
+        Self { state, events, next_due, stored: Vec::new(), lite: Vec::new(), metadata: false }
     }
 
     /// Where to hear when the next timer is due, see [`State`]; `u64::MAX` without one.
@@ -221,6 +252,7 @@ impl Apply for Applier {
             batch: &mut batch,
             written: HashMap::new(),
             stored: &mut self.stored,
+            lite: &mut self.lite,
         };
         let mut replies = Vec::with_capacity(commands.len());
         for (ordinal, command) in commands.into_iter().enumerate() {
@@ -262,6 +294,11 @@ impl Apply for Applier {
             self.stored.dedup();
             let _ = self.events.send(Event::Stored(std::mem::take(&mut self.stored)));
         }
+        if !self.lite.is_empty() {
+            self.lite.sort_unstable();
+            self.lite.dedup();
+            let _ = self.events.send(Event::Lite(std::mem::take(&mut self.lite)));
+        }
         if std::mem::take(&mut self.metadata) {
             let _ = self.events.send(Event::Metadata);
         }
@@ -280,6 +317,8 @@ struct Step<'a> {
     /// What this entry wrote of what it may read again: the tables do not have it yet.
     written: HashMap<Vec<u8>, Option<Vec<u8>>>,
     stored: &'a mut Vec<u32>,
+    /// See [`Event::Lite`].
+    lite: &'a mut Vec<(u32, u32)>,
 }
 
 impl Step<'_> {
@@ -308,6 +347,9 @@ impl Step<'_> {
             Command::Carry(carry) => Ok(self.carry(state, &carry)),
             Command::UpdateTopic(command) => self.update_topic(state, &command),
             Command::UpdateGroup(command) => self.update_group(state, &command),
+            Command::CreateLiteTopics(command) => self.create_lite(state, &command),
+            Command::SubscribeLite(command) => self.subscribe_lite(state, &command),
+            Command::ExpireLiteTopics(command) => self.expire_lite(state, &command),
         }
     }
 
@@ -354,8 +396,9 @@ impl Step<'_> {
         unit: Unit,
     ) -> Option<(u32, u64)> {
         let topic = state.topics.get_mut(&topic_id)?;
-        let queue_id = queue_id % topic.queues.len() as u32;
-        let queue = &mut topic.queues[queue_id as usize];
+        let lite = state::is_lite(queue_id);
+        let queue_id = if lite { queue_id } else { queue_id % topic.queues.len() as u32 };
+        let queue = topic.queue_mut(queue_id)?;
         let offset = queue.max;
         queue.max += 1;
         let key = keys::offset_key(table::UNIT, &[topic_id, queue_id], offset);
@@ -364,7 +407,12 @@ impl Step<'_> {
             let key = keys::moved_key(unit.log_index, topic_id, queue_id, offset);
             self.set(key, placed.to_be_bytes().to_vec());
         }
-        self.stored.push(topic_id);
+        if lite {
+            topic.lite.appended(queue_id, unit.placed_index(), self.time_ms);
+            self.lite.push((topic_id, queue_id));
+        } else {
+            self.stored.push(topic_id);
+        }
         Some((queue_id, offset))
     }
 

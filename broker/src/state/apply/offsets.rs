@@ -9,6 +9,7 @@ use super::State;
 use super::Step;
 use super::keys;
 use super::table;
+use crate::state;
 
 impl Step<'_> {
     /// The only way in which a cursor goes back. What was out or held back in these queues is forgotten:
@@ -22,22 +23,38 @@ impl Step<'_> {
         if !state.groups.contains_key(&ids.0) {
             return Err(Rejection::GroupNotFound);
         }
-        let queues = state.topics.get(&ids.1).ok_or(Rejection::TopicNotFound)?.queues.clone();
+        if !state.topics.contains_key(&ids.1) {
+            return Err(Rejection::TopicNotFound);
+        }
         self.begin_consumption(state, ids);
         for reset in &command.queues {
-            let Some(queue) = queues.get(reset.queue_id as usize) else { continue };
+            let queue = state.topics.get(&ids.1).and_then(|topic| topic.queue(reset.queue_id));
+            let Some(queue) = queue else { continue };
             let offset = reset.offset.clamp(queue.min, queue.max);
-            let progress = state.consumption(ids).queue(reset.queue_id as usize);
-            progress.next_offset = offset;
-            let forgotten: Vec<u64> = progress.inflight.keys().copied().collect();
-            for offset in forgotten {
-                self.remove_inflight(state, ids, reset.queue_id, offset);
-            }
-            let key = keys::key(table::PROGRESS, &[ids.0, ids.1, reset.queue_id]);
-            self.batch.put(&key, &offset.to_be_bytes());
+            self.move_cursor(state, ids, reset.queue_id, offset);
         }
-        state.consumption(ids).reset_at = self.position.index;
         self.stored.push(ids.1);
         Ok(CommandReply::Done)
+    }
+
+    pub(super) fn move_cursor(
+        &mut self,
+        state: &mut State,
+        ids: (u32, u32),
+        queue_id: u32,
+        offset: u64,
+    ) {
+        let progress = state.consumption(ids).queue(queue_id);
+        progress.next_offset = offset;
+        let forgotten: Vec<u64> = progress.inflight.keys().copied().collect();
+        for offset in forgotten {
+            self.remove_inflight(state, ids, queue_id, offset);
+        }
+        let key = keys::key(table::PROGRESS, &[ids.0, ids.1, queue_id]);
+        self.batch.put(&key, &offset.to_be_bytes());
+        state.consumption(ids).reset_at = self.position.index;
+        if state::is_lite(queue_id) {
+            self.lite.push((ids.1, queue_id));
+        }
     }
 }

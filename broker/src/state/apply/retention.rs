@@ -50,7 +50,9 @@ impl Step<'_> {
     fn cuts(&self, state: &State, before: u64) -> BTreeMap<(u32, u32), u64> {
         let mut cuts = BTreeMap::new();
         for (topic_id, topic) in &state.topics {
-            for (queue_id, queue) in (0..).zip(&topic.queues) {
+            let lite = topic.lite.older_than(before);
+            let lite = lite.filter_map(|(_, id)| Some((id, topic.queue(id)?)));
+            for (queue_id, queue) in (0..).zip(&topic.queues).chain(lite) {
                 let first = |from, to| self.first_unit(*topic_id, queue_id, from, to);
                 let kept = |unit: &state::Unit| unit.placed_index() >= before;
                 let min = state::first_where(*queue, first, kept);
@@ -70,13 +72,23 @@ impl Step<'_> {
 
     fn trim_queue(&mut self, state: &mut State, topic_id: u32, queue_id: u32, min: u64) {
         let Some(topic) = state.topics.get_mut(&topic_id) else { return };
-        let queue = &mut topic.queues[queue_id as usize];
+        let Some(queue) = topic.queue_mut(queue_id) else { return };
         let from = keys::offset_key(table::UNIT, &[topic_id, queue_id], queue.min);
         let to = keys::offset_key(table::UNIT, &[topic_id, queue_id], min);
         self.batch.delete_range(&from, &to);
         queue.min = min;
         let queue = *queue;
         self.put_queue(topic_id, queue_id, queue);
+        if state::is_lite(queue_id) {
+            let first = self.first_unit(topic_id, queue_id, queue.min, queue.max);
+            let oldest = match first {
+                Some((_, unit)) => Some(unit.placed_index()),
+                // What this entry stored is not in the tables yet.
+                None => (queue.min < queue.max).then_some(self.position.index),
+            };
+            topic.lite.cut(queue_id, oldest);
+            self.put_lite(state, topic_id, queue_id);
+        }
         self.skip_trimmed(state, topic_id, queue_id, min);
     }
 
@@ -110,7 +122,7 @@ impl Step<'_> {
         let groups: Vec<_> =
             state.consumptions.keys().filter(|ids| ids.1 == topic_id).copied().collect();
         for ids in groups {
-            let progress = state.consumption(ids).queue(queue_id as usize);
+            let Some(progress) = state.consumption(ids).progress_mut(queue_id) else { continue };
             let lost: Vec<u64> =
                 progress.inflight.range(..min).map(|(offset, _)| *offset).collect();
             if progress.next_offset < min {
@@ -129,7 +141,7 @@ impl Step<'_> {
 /// decision and before the trim.
 fn is_held(state: &State, cuts: &BTreeMap<(u32, u32), u64>) -> bool {
     state.consumptions.iter().any(|(ids, consumption)| {
-        (0..).zip(&consumption.queues).any(|(queue_id, progress)| {
+        consumption.each().any(|(queue_id, progress)| {
             let first = progress.inflight.keys().next();
             cuts.get(&(ids.1, queue_id)).zip(first).is_some_and(|(min, first)| first < min)
         })

@@ -16,12 +16,15 @@ use super::keys;
 use crate::command::NewMessage;
 use crate::command::Release;
 use crate::command::Send;
+use crate::state;
 use crate::state::DEDUP_WINDOW_MS;
 
 impl Step<'_> {
     pub(super) fn send(&mut self, state: &mut State, send: Send) -> Outcome {
-        if !state.topics.contains_key(&send.topic_id) {
-            return Err(Rejection::TopicNotFound);
+        let topic = state.topics.get(&send.topic_id).ok_or(Rejection::TopicNotFound)?;
+        let mut queue_ids = send.messages.iter().map(|message| message.queue_id);
+        if queue_ids.any(|id| state::is_lite(id) && topic.queue(id).is_none()) {
+            return Err(Rejection::LiteTopicGone);
         }
         let mut sent = Vec::with_capacity(send.messages.len());
         for mut message in send.messages {

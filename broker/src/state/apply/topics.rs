@@ -10,6 +10,7 @@ use super::State;
 use super::Step;
 use super::keys;
 use super::table;
+use crate::state::LiteTopics;
 use crate::state::Queue;
 use crate::state::Topic;
 
@@ -30,6 +31,8 @@ impl Step<'_> {
                 message_types: command.message_types,
                 retention_ms: command.retention_ms,
                 send_rate_max: command.send_rate_max,
+                lite_topics_max: command.lite_topics_max,
+                lite_expiration_ms: command.lite_expiration_ms,
                 ..Default::default()
             },
         );
@@ -61,7 +64,8 @@ impl Step<'_> {
         self.batch.put(&keys::key(table::TOPIC, &[record.id]), &record.encode_to_vec());
         state.topic_ids.insert(record.name.clone(), record.id);
         let queues = vec![Queue::default(); record.queue_count as usize];
-        state.topics.insert(record.id, Topic { record: record.clone(), queues });
+        let lite = LiteTopics::default();
+        state.topics.insert(record.id, Topic { record: record.clone(), queues, lite });
         self.note_metadata(state);
         record
     }
@@ -71,7 +75,7 @@ impl Step<'_> {
         state.topics.remove(&id);
         self.batch.delete(&keys::key(table::TOPIC, &[id]));
         // Timers stay: what they were for is missed when they fire.
-        for table in [table::QUEUE, table::UNIT, table::HALF] {
+        for table in [table::QUEUE, table::UNIT, table::HALF, table::LITE] {
             let prefix = keys::key(table, &[id]);
             self.batch.delete_range(&prefix, &keys::end_of(&prefix));
         }

@@ -43,6 +43,14 @@ pub struct CreateArgs {
     /// Messages that its members may receive each second, all together; 0 is no limit
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     receive_rate: u32,
+
+    /// Lite topics of one topic to which each client may subscribe, up to 100000
+    #[arg(long, default_value_t = 2000, value_name = "COUNT")]
+    lite_subscriptions: u32,
+
+    /// A lite topic belongs to the client that subscribed to it last, rather than to all that did
+    #[arg(long)]
+    lite_exclusive: bool,
 }
 
 pub async fn run(args: CreateArgs, admin: &Admin, output: OutputArgs) -> Result<(), Failure> {
@@ -54,6 +62,8 @@ pub async fn run(args: CreateArgs, admin: &Admin, output: OutputArgs) -> Result<
         start: Some(args.start),
         backoff: args.backoff,
         receive_rate_max: args.receive_rate,
+        lite_subscriptions_max: args.lite_subscriptions,
+        lite_exclusive: args.lite_exclusive,
     };
     let created = admin.call(request, async |mut node, r| node.create_group(r).await).await?;
     output

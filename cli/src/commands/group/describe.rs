@@ -63,6 +63,9 @@ struct TopicView {
 #[derive(Serialize)]
 struct ProgressView {
     topic: String,
+    /// Of the lite topics of a topic, which stand together: how many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite_topic_count: Option<u64>,
     queue_id: u32,
     min_offset: u64,
     max_offset: u64,
@@ -115,6 +118,7 @@ impl From<QueueProgress> for ProgressView {
     fn from(queue: QueueProgress) -> Self {
         Self {
             topic: queue.topic,
+            lite_topic_count: (queue.lite_topic_count > 0).then_some(queue.lite_topic_count),
             queue_id: queue.queue_id,
             min_offset: queue.min_offset,
             max_offset: queue.max_offset,
@@ -128,6 +132,16 @@ impl From<QueueProgress> for ProgressView {
                 held_count: queue.held_count,
                 lag_ms: queue.lag_ms,
             },
+        }
+    }
+}
+
+impl ProgressView {
+    /// Lite topics have none in common.
+    fn place(&self, number: u64) -> String {
+        match self.lite_topic_count {
+            Some(_) => "-".to_owned(),
+            None => number.to_string(),
         }
     }
 }
@@ -227,11 +241,11 @@ fn progress_table(description: &DescriptionView) -> Table {
             let [ready, inflight, retry, held, lag, age] = queue.lag.cells();
             table.row([
                 queue.topic.clone(),
-                queue.queue_id.to_string(),
-                queue.min_offset.to_string(),
-                queue.commit_offset.to_string(),
-                queue.next_offset.to_string(),
-                queue.max_offset.to_string(),
+                queue.place(queue.queue_id.into()),
+                queue.place(queue.min_offset),
+                queue.place(queue.commit_offset),
+                queue.place(queue.next_offset),
+                queue.place(queue.max_offset),
                 ready,
                 inflight,
                 retry,

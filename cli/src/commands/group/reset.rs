@@ -25,6 +25,10 @@ pub struct ResetArgs {
     #[arg(long, value_name = "ID")]
     queue: Option<u32>,
 
+    /// The lite topic, if the topic is one of such
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    lite_topic: String,
+
     /// Where to: first, last, offset:N, or a time like 2026-01-31T10:00:00Z
     #[arg(long, value_parser = target, value_name = "PLACE")]
     to: To,
@@ -52,6 +56,7 @@ pub async fn run(args: ResetArgs, admin: &Admin, output: OutputArgs) -> Result<(
         queue_id: args.queue,
         to: Some(args.to),
         dry_run: !args.execute,
+        lite_topic: args.lite_topic,
     };
     let reset = admin.call(request, async |mut node, r| node.reset_offset(r).await).await?;
     let view = ResetView {

@@ -51,6 +51,10 @@ pub struct FindArgs {
     #[arg(long, value_name = "ID")]
     queue: Option<u32>,
 
+    /// Only in this lite topic
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    lite_topic: String,
+
     /// How many, 1 to 100
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     count: u32,
@@ -85,6 +89,7 @@ pub async fn run(args: FindArgs, output: OutputArgs) -> Result<(), Failure> {
         by: Some(by),
         count: args.count,
         queue_id: args.queue,
+        lite_topic: args.lite_topic,
         this_node,
     };
     let admin = args.admin.admin();
