@@ -35,6 +35,8 @@ func (f *fixture) featureChecks() []check {
 		{"lite_dead_letter", featureLimit, f.liteDeadLetter},
 		{"lite_suspend", featureLimit, f.liteSuspend},
 		{"lite_quota", featureLimit, f.liteQuota},
+		{"lite_topic_quota", featureLimit, f.liteTopicQuota},
+		{"lite_exclusive", featureLimit, f.liteExclusive},
 		{"lite_illegal_name", featureLimit, f.liteIllegalName},
 		{"lite_takeover", featureLimit, f.liteTakeover},
 	}

@@ -10,10 +10,13 @@ import (
 )
 
 const (
-	liteEach          = 8
-	liteNameMax       = 64
-	illegalLiteTopic  = 40020
-	liteQuotaExceeded = 42902
+	liteEach               = 8
+	liteNameMax            = 64
+	illegalLiteTopic       = 40020
+	liteTopicQuotaExceeded = 42901
+	liteQuotaExceeded      = 42902
+	// synced: the client tells the server all its subscriptions every 30 s.
+	synced = 33 * time.Second
 	// suspendTime is what a listener suspends its lite topic for.
 	suspendTime = 3 * time.Second
 )
@@ -84,12 +87,7 @@ func (f *fixture) liteSubscriptions() (string, error) {
 		func() error { return came.await(4) },
 		func() error { return expectCame(&came, "red-0", "green-0", "green-1", "red-1") },
 	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return "", err
-		}
-	}
-	return "what was sent without a subscriber came with the subscription", nil
+	return "what was sent without a subscriber came with the subscription", inTurn(steps)
 }
 
 // liteMembers: each of two has a lite topic of its own, and both have a third one.
@@ -259,6 +257,50 @@ func (f *fixture) liteQuota() (string, error) {
 	return "the third was refused by the server, until there was one less", nil
 }
 
+// liteTopicQuota: this topic may have two lite topics.
+func (f *fixture) liteTopicQuota() (string, error) {
+	topic := f.checkTopic("lite-topic-quota")
+	if err := f.sendLite(topic, "red-0", "green-0"); err != nil {
+		return "", err
+	}
+	if err := expectCode(f.sendLite(topic, "blue-0"), liteTopicQuotaExceeded); err != nil {
+		return "", err
+	}
+	return "the third was refused, the others go on", f.sendLite(topic, "red-1", "green-1")
+}
+
+// liteExclusive: in this group a lite topic belongs to the member that subscribed to it last.
+func (f *fixture) liteExclusive() (string, error) {
+	topic, group := f.checkTopic("lite-exclusive"), f.checkGroup("lite-exclusive")
+	var ofOne, ofTwo arrivals
+	one, err := startLiteConsumer(f.endpoint, group, topic, ofOne.succeed)
+	if err != nil {
+		return "", err
+	}
+	defer f.stopInBackground(one)
+	two, err := startLiteConsumer(f.endpoint, group, topic, ofTwo.succeed)
+	if err != nil {
+		return "", err
+	}
+	defer f.stopInBackground(two)
+	steps := []func() error{
+		func() error { return subscribeLite(one, "red", "green") },
+		func() error { return f.sendLite(topic, "red-0") },
+		func() error { return ofOne.await(1) },
+		func() error { return subscribeLite(two, "red") },
+		func() error { return f.sendLite(topic, "red-1") },
+		func() error { return ofTwo.await(1) },
+		// A former owner that was not told takes red back with that.
+		func() error { time.Sleep(synced); return nil },
+		func() error { return f.sendLite(topic, "red-2", "green-0") },
+		func() error { return ofOne.await(2) },
+		func() error { return ofTwo.await(2) },
+		func() error { return expectCame(&ofOne, "red-0", "green-0") },
+		func() error { return expectCame(&ofTwo, "red-1", "red-2") },
+	}
+	return "the former owner was told, and kept the other lite topic", inTurn(steps)
+}
+
 // liteIllegalName: the client passes all names on.
 func (f *fixture) liteIllegalName() (string, error) {
 	topic := f.checkTopic("lite-illegal-name")
@@ -312,6 +354,15 @@ func (f *fixture) sendLite(topic string, bodies ...string) error {
 		message.SetLiteTopic(liteTopic)
 		if _, err := f.send(message); err != nil {
 			return fmt.Errorf("sending %s: %w", body, err)
+		}
+	}
+	return nil
+}
+
+func inTurn(steps []func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
 		}
 	}
 	return nil

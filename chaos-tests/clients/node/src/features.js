@@ -12,7 +12,8 @@ import {
 import { sqlFilterPush, sqlFilterSimple, sqlMalformed } from './filterChecks.js';
 import { printOutcome, selected } from './interop.js';
 import {
-  liteDeadLetter, liteIllegalName, liteMembers, litePush, liteQuota, liteSubscriptions, liteSuspend,
+  liteDeadLetter, liteExclusive, liteIllegalName, liteMembers, litePush, liteQuota,
+  liteSubscriptions, liteSuspend, liteTopicQuota,
 } from './liteChecks.js';
 import { priority } from './priorityChecks.js';
 import { retryBackoff } from './retryChecks.js';
@@ -41,6 +42,8 @@ const CHECKS = {
   lite_dead_letter: liteDeadLetter,
   lite_suspend: liteSuspend,
   lite_quota: liteQuota,
+  lite_topic_quota: liteTopicQuota,
+  lite_exclusive: liteExclusive,
   lite_illegal_name: liteIllegalName,
 };
 

@@ -15,8 +15,11 @@ const QUIET_MS = 5_000;
 const SUSPENDED_MS = 3_000;
 // The promise is far less; the rest is for a busy machine.
 const LATEST_MS = 3_000;
+// The client tells the server all its subscriptions every 30 s.
+const SYNCED_MS = 33_000;
 const NAME_LENGTH_MAX = 64;
 const ILLEGAL_LITE_TOPIC = 40020;
+const LITE_TOPIC_QUOTA_EXCEEDED = 42901;
 // The client counts itself, and does not use the protocol's code then.
 const OWN_QUOTA_CODE = 429;
 
@@ -140,6 +143,42 @@ export async function liteQuota(clients, topic, group) {
   await consumer.unsubscribeLite('red');
   await consumer.subscribeLite('blue');
   return 'the third was refused by the client, until there was one less';
+}
+
+/** This topic may have two lite topics. */
+export async function liteTopicQuota(clients, topic) {
+  const producer = await clients.producer(topic);
+  await send(producer, topic, 'red', 0);
+  await send(producer, topic, 'green', 0);
+  const byServer = ({ code }) => code === LITE_TOPIC_QUOTA_EXCEEDED;
+  await expectRefused(send(producer, topic, 'blue', 0), byServer);
+  await send(producer, topic, 'red', 1);
+  return 'the third was refused, the others go on';
+}
+
+/** In this group a lite topic belongs to the member that subscribed to it last. */
+export async function liteExclusive(clients, topic, group) {
+  const [ofOne, ofTwo] = [new Arrivals(), new Arrivals()];
+  const one = await clients.liteConsumer(group, topic, (message) => { ofOne.add(message); });
+  const two = await clients.liteConsumer(group, topic, (message) => { ofTwo.add(message); });
+  await one.subscribeLite('red');
+  await one.subscribeLite('green');
+  const producer = await clients.producer(topic);
+  await send(producer, topic, 'red', 0);
+  await ofOne.wait(1);
+  await two.subscribeLite('red');
+  await send(producer, topic, 'red', 1);
+  await ofTwo.wait(1);
+  await sleep(SYNCED_MS);
+  const left = [...one.getLiteTopicSet()];
+  expect(`${left}` === 'green', `the former owner was not told, it has ${left}`);
+  await send(producer, topic, 'red', 2);
+  await send(producer, topic, 'green', 0);
+  await ofOne.wait(2);
+  await ofTwo.wait(2);
+  expectBodies(ofOne.bodies, ['red-0', 'green-0']);
+  expectBodies(ofTwo.bodies, ['red-1', 'red-2']);
+  return 'the former owner was told, and kept the other lite topic';
 }
 
 /** Blank names do not get out of the client, and long ones only with a message. */

@@ -43,6 +43,7 @@ CHECKS = {
         lite_checks.lite_dead_letter,
         lite_checks.lite_simple,
         lite_checks.lite_quota,
+        lite_checks.lite_topic_quota,
         lite_checks.lite_illegal_name,
     )
 }

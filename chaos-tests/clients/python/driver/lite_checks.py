@@ -6,6 +6,7 @@ from rocketmq.v5.exception import (
     BadRequestException,
     IllegalStateException,
     LiteSubscriptionQuotaExceededException,
+    LiteTopicQuotaExceededException,
 )
 
 from arrivals import ARRIVAL_SECONDS, INVISIBLE_SECONDS, Arrivals
@@ -21,6 +22,7 @@ QUIET_SECONDS = 5
 UNBLOCKED_SECONDS = 8
 NAME_LENGTH_MAX = 64
 ILLEGAL_LITE_TOPIC = 40020
+LITE_TOPIC_QUOTA_EXCEEDED = 42901
 LITE_SUBSCRIPTION_QUOTA_EXCEEDED = 42902
 
 
@@ -154,6 +156,20 @@ def lite_quota(clients, topic, group):
     consumer.unsubscribe_lite("r")
     subscribe(consumer, "b")
     return "the third was refused by the client, until there was one less"
+
+
+def lite_topic_quota(clients, topic, _group):
+    """This topic may have two lite topics."""
+    producer = clients.producer(topic)
+    send(producer, topic, "red", 0)
+    send(producer, topic, "green", 0)
+    try:
+        send(producer, topic, "blue", 0)
+        raise AssertionError("made a third lite topic")
+    except LiteTopicQuotaExceededException as error:
+        expect(error.code == LITE_TOPIC_QUOTA_EXCEEDED, f"refused with {error.code}")
+    send(producer, topic, "red", 1)
+    return "the third was refused, the others go on"
 
 
 def lite_illegal_name(clients, topic, group):

@@ -56,6 +56,8 @@ final class Features {
         checks.put("lite_members", lite::members);
         checks.put("lite_dead_letter", lite::deadLetter);
         checks.put("lite_quota", lite::quota);
+        checks.put("lite_topic_quota", lite::topicQuota);
+        checks.put("lite_exclusive", lite::exclusive);
         checks.put("lite_illegal_name", lite::illegalName);
         checks.put("lite_takeover", lite::takeover);
         return checks;

@@ -5,12 +5,14 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
+import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.java.exception.LiteSubscriptionQuotaExceededException;
+import org.apache.rocketmq.client.java.exception.LiteTopicQuotaExceededException;
 
 /** The checks of lite topics. A body is {@code <lite topic>-<number>}. */
 final class LiteChecks {
@@ -22,9 +24,12 @@ final class LiteChecks {
     private static final int ATTEMPTS_MAX = 3;
     private static final int NAME_LENGTH_MAX = 64;
     private static final int ILLEGAL_LITE_TOPIC = 40020;
+    private static final int LITE_TOPIC_QUOTA_EXCEEDED = 42901;
     private static final int LITE_SUBSCRIPTION_QUOTA_EXCEEDED = 42902;
     /** Of a dead consumer's messages: until the invisible time that it was renewing is over. */
     private static final Duration TAKEOVER_LIMIT = Duration.ofSeconds(60);
+    /** The client tells the server all its subscriptions every 30 s. */
+    private static final long SYNCED_MS = 33_000;
 
     private final Fixture fixture;
 
@@ -194,6 +199,57 @@ final class LiteChecks {
             fixture.closeInBackground(consumer);
         }
         return "the third was refused, until there was one less";
+    }
+
+    /** This topic may have two lite topics. */
+    String topicQuota() throws Exception {
+        String topic = fixture.topic("lite-topic-quota");
+        send(topic, "red", 0);
+        send(topic, "green", 0);
+        try {
+            send(topic, "blue", 0);
+            throw new CheckFailed("made a third lite topic");
+        } catch (LiteTopicQuotaExceededException e) {
+            CheckFailed.unless(Failures.code(e) == LITE_TOPIC_QUOTA_EXCEEDED,
+                "refused for another reason: " + Failures.describe(e));
+        }
+        send(topic, "red", 1);
+        return "the third was refused, the others go on";
+    }
+
+    /** In this group a lite topic belongs to the member that subscribed to it last. */
+    String exclusive() throws Exception {
+        String topic = fixture.topic("lite-exclusive");
+        String group = fixture.group("lite-exclusive");
+        Arrivals ofOne = new Arrivals();
+        Arrivals ofTwo = new Arrivals();
+        LitePushConsumer one =
+            fixture.clients.litePushConsumer(group, topic, message -> succeed(ofOne, message));
+        LitePushConsumer two =
+            fixture.clients.litePushConsumer(group, topic, message -> succeed(ofTwo, message));
+        try {
+            one.subscribeLite("red");
+            one.subscribeLite("green");
+            send(topic, "red", 0);
+            ofOne.await(1, LIMIT);
+            two.subscribeLite("red");
+            send(topic, "red", 1);
+            ofTwo.await(1, LIMIT);
+            Thread.sleep(SYNCED_MS);
+            CheckFailed.unless(one.getLiteTopicSet().equals(Set.of("green")),
+                "the former owner was not told, it has " + one.getLiteTopicSet());
+            send(topic, "red", 2);
+            send(topic, "green", 0);
+            ofOne.await(2, LIMIT);
+            ofTwo.await(2, LIMIT);
+        } finally {
+            fixture.closeInBackground(one);
+            fixture.closeInBackground(two);
+        }
+        CheckFailed.unless(ofOne.bodies().equals(List.of("red-0", "green-0"))
+            && ofTwo.bodies().equals(List.of("red-1", "red-2")),
+            "came as " + ofOne.bodies() + " and " + ofTwo.bodies());
+        return "the former owner was told, and kept the other lite topic";
     }
 
     /** Blank names do not get out of the client, and long ones only with a message. */
