@@ -1,5 +1,5 @@
 //! What official clients can do beyond ordinary messages: message groups, delays, transactions,
-//! filters, retries, topic types, priorities.
+//! filters, retries, topic types, priorities, lite topics.
 //!
 //! [`ALL`] is the table of it: each check of the drivers' command `features`, what it needs in the
 //! cluster, and which clients lack it. A check has topics and groups of its own, named after it, so
@@ -22,12 +22,25 @@ const FIFO: &[MessageType] = &[MessageType::Fifo];
 const DELAY: &[MessageType] = &[MessageType::Delay];
 const TRANSACTION: &[MessageType] = &[MessageType::Transaction];
 const PRIORITY: &[MessageType] = &[MessageType::Priority];
+const LITE: &[MessageType] = &[MessageType::Lite];
 const MIXED: &[MessageType] =
     &[MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction];
 
 const NO_PUSH: (Client, &str) = (Client::Rust, "has no push consumer");
 const NO_RECALL: (Client, &str) = (Client::Rust, "can not recall");
 const NO_PRIORITY: (Client, &str) = (Client::Rust, "has no priorities");
+const NO_LITE: (Client, &str) = (Client::Rust, "has no lite topics");
+/// Only one client has a simple consumer for lite topics.
+const NO_LITE_SIMPLE: [(Client, &str); 4] = [
+    (Client::Java, "has a push consumer only"),
+    (Client::Go, "has a push consumer only"),
+    (Client::Node, "has a push consumer only"),
+    NO_LITE,
+];
+const NO_SUSPEND: [(Client, &str); 3] =
+    [(Client::Java, "can not suspend"), (Client::Python, "can not suspend"), NO_LITE];
+const NO_HOLDER: [(Client, &str); 3] =
+    [(Client::Python, "shown with Java and Go"), (Client::Node, "shown with Java and Go"), NO_LITE];
 const OTHERS_PUSH: [(Client, &str); 4] = [
     (Client::Java, "shown by retry_backoff"),
     (Client::Go, "shown by retry_backoff"),
@@ -36,7 +49,7 @@ const OTHERS_PUSH: [(Client, &str); 4] = [
 ];
 
 /// Every check, with all that differs between them.
-pub const ALL: [Feature; 16] = [
+pub const ALL: [Feature; 24] = [
     Feature::new("fifo_order_simple", FIFO).in_order(),
     Feature::new("fifo_order_push", FIFO).in_order().lacking(&[NO_PUSH]),
     Feature::new("fifo_blocked", FIFO).in_order(),
@@ -58,6 +71,14 @@ pub const ALL: [Feature; 16] = [
     ]),
     Feature::new("mixed", MIXED),
     Feature::new("priority", PRIORITY).lacking(&[NO_PRIORITY]),
+    Feature::new("lite_push", LITE).in_order().lacking(&[NO_LITE]),
+    Feature::new("lite_subscriptions", LITE).in_order().lacking(&[NO_LITE]),
+    Feature::new("lite_members", LITE).in_order().lacking(&[NO_LITE]),
+    Feature::new("lite_dead_letter", LITE).in_order().dying(3, &[1_000]).lacking(&[NO_LITE]),
+    Feature::new("lite_simple", LITE).in_order().lacking(&NO_LITE_SIMPLE),
+    Feature::new("lite_suspend", LITE).in_order().lacking(&NO_SUSPEND),
+    Feature::new("lite_illegal_name", LITE).in_order().lacking(&[NO_LITE]),
+    Feature::new("lite_takeover", LITE).in_order().lacking(&NO_HOLDER),
 ];
 
 /// One check.

@@ -111,6 +111,19 @@ func startFilteringPushConsumer(endpoint, group, topic string, filter *rmq.Filte
 	return consumer, consumer.Start()
 }
 
+// startLiteConsumer returns a running consumer that gets nothing until it subscribes to lite topics
+// of the topic. The client has no automatic renewal for it.
+func startLiteConsumer(endpoint, group, topic string,
+	listener func(*rmq.MessageView) rmq.ConsumerResult) (rmq.LitePushConsumer, error) {
+	consumer, err := rmq.NewLitePushConsumer(config(endpoint, group),
+		rmq.NewLitePushConsumerConfig(topic, shortInvisible),
+		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: listener}))
+	if err != nil {
+		return nil, err
+	}
+	return consumer, consumer.Start()
+}
+
 func subscription(topic string, filter *rmq.FilterExpression) map[string]*rmq.FilterExpression {
 	return map[string]*rmq.FilterExpression{topic: filter}
 }

@@ -10,8 +10,8 @@ import (
 // featureLimit is for checks that hang: the longest healthy one needs a quarter of that.
 const featureLimit = 100 * time.Second
 
-// featureChecks are the checks of message types, filters and retries. Each has a topic and a group
-// of its own, named after it.
+// featureChecks are the checks of message types, filters, retries and lite topics. Each has a topic
+// and a group of its own, named after it.
 func (f *fixture) featureChecks() []check {
 	return []check{
 		{"fifo_order_simple", featureLimit, f.fifoOrderSimple},
@@ -29,6 +29,16 @@ func (f *fixture) featureChecks() []check {
 		{"wrong_type", featureLimit, f.wrongType},
 		{"mixed", featureLimit, f.mixed},
 		{"priority", featureLimit, f.priority},
+		{"lite_push", featureLimit, f.litePush},
+		{"lite_subscriptions", featureLimit, f.liteSubscriptions},
+		{"lite_members", featureLimit, f.liteMembers},
+		{"lite_dead_letter", featureLimit, f.liteDeadLetter},
+		{"lite_suspend", featureLimit, f.liteSuspend},
+		{"lite_quota", featureLimit, f.liteQuota},
+		{"lite_topic_quota", featureLimit, f.liteTopicQuota},
+		{"lite_exclusive", featureLimit, f.liteExclusive},
+		{"lite_illegal_name", featureLimit, f.liteIllegalName},
+		{"lite_takeover", featureLimit, f.liteTakeover},
 	}
 }
 

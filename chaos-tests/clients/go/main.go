@@ -1,6 +1,7 @@
 // Command raftmq-go-driver tests a server with the official RocketMQ Go client.
 //
-// Its commands are interop, features, produce and consume, each with its flags.
+// Its commands are interop, features, produce and consume, each with its flags; lite-hold is started
+// by a check.
 package main
 
 import (
@@ -37,6 +38,8 @@ func run(args []string) int {
 		command = produce
 	case "consume":
 		command = consume
+	case "lite-hold":
+		command = liteHold
 	default:
 		fmt.Fprintln(os.Stderr, errUsage)
 		return exitUsage

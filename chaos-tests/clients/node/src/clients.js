@@ -1,7 +1,7 @@
 // The official client's objects, made the same way everywhere in this driver.
 
 import {
-  ConsumeResult, Producer, PushConsumer, SimpleConsumer, getDefaultLogger,
+  ConsumeResult, LitePushConsumerImpl, Producer, PushConsumer, SimpleConsumer, getDefaultLogger,
 } from 'rocketmq-client-nodejs';
 
 import { within } from './waiting.js';
@@ -53,6 +53,26 @@ export class Clients {
     return this.#start(new PushConsumer({
       ...this.#subscription(group, topic, filter),
       messageListener: { consume },
+    }));
+  }
+
+  /**
+   * Gets nothing until it subscribes to lite topics of the topic. An error of `onMessage` means
+   * that the message could not be consumed; it may return another result than success.
+   */
+  liteConsumer(consumerGroup, bindTopic, onMessage) {
+    const consume = (message) => {
+      const result = onMessage(message);
+      return result instanceof ConsumeResult ? result : ConsumeResult.SUCCESS;
+    };
+    return this.#start(new LitePushConsumerImpl({
+      endpoints: this.#endpoints,
+      // The client has no default for it here.
+      namespace: '',
+      consumerGroup,
+      bindTopic,
+      messageListener: { consume },
+      logger,
     }));
   }
 

@@ -1,4 +1,5 @@
-// Runs the checks of message types, filters and retries, all at once: they wait most of the time.
+// Runs the checks of message types, filters, retries and lite topics, all at once: they wait most
+// of the time.
 //
 // Each has a topic and a group of its own, named after it, and is given both. Clients are not shut
 // down: the process ends soon, and a push consumer takes long to stop.
@@ -10,6 +11,10 @@ import {
 } from './fifoChecks.js';
 import { sqlFilterPush, sqlFilterSimple, sqlMalformed } from './filterChecks.js';
 import { printOutcome, selected } from './interop.js';
+import {
+  liteDeadLetter, liteExclusive, liteIllegalName, liteMembers, litePush, liteQuota,
+  liteSubscriptions, liteSuspend, liteTopicQuota,
+} from './liteChecks.js';
 import { priority } from './priorityChecks.js';
 import { retryBackoff } from './retryChecks.js';
 import { transaction, transactionCheck } from './transactionChecks.js';
@@ -31,6 +36,15 @@ const CHECKS = {
   wrong_type: wrongType,
   mixed,
   priority,
+  lite_push: litePush,
+  lite_subscriptions: liteSubscriptions,
+  lite_members: liteMembers,
+  lite_dead_letter: liteDeadLetter,
+  lite_suspend: liteSuspend,
+  lite_quota: liteQuota,
+  lite_topic_quota: liteTopicQuota,
+  lite_exclusive: liteExclusive,
+  lite_illegal_name: liteIllegalName,
 };
 
 export async function run(options) {

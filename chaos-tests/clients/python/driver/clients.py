@@ -7,6 +7,8 @@ from rocketmq import (
     ConsumeResult,
     Credentials,
     FilterExpression,
+    LitePushConsumer,
+    LiteSimpleConsumer,
     Message,
     MessageListener,
     Producer,
@@ -46,6 +48,17 @@ class Clients(ExitStack):
         subscription = {topic: expression or FilterExpression()}
         return self._start(
             PushConsumer(self._configuration(), group, Listener(on_message), subscription)
+        )
+
+    def lite_push_consumer(self, group, topic, on_message):
+        """Gets nothing until it subscribes to lite topics of the topic."""
+        return self._start(
+            LitePushConsumer(self._configuration(), group, topic, Listener(on_message))
+        )
+
+    def lite_simple_consumer(self, group, topic):
+        return self._start(
+            LiteSimpleConsumer(topic, self._configuration(), group, AWAIT_SECONDS)
         )
 
     def _configuration(self):

@@ -1,4 +1,5 @@
-"""Runs the checks of message types, filters and retries, all at once: they wait most of the time.
+"""Runs the checks of message types, filters, retries and lite topics, all at once: they wait most
+of the time.
 
 Each has a topic and a group of its own, named after it, and is given both. Clients are not shut
 down: the process ends soon, and a push consumer takes 20 s to stop.
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import delay_checks
 import fifo_checks
 import filter_checks
+import lite_checks
 import priority_checks
 import retry_checks
 import transaction_checks
@@ -35,6 +37,14 @@ CHECKS = {
         type_checks.wrong_type,
         type_checks.mixed,
         priority_checks.priority,
+        lite_checks.lite_push,
+        lite_checks.lite_subscriptions,
+        lite_checks.lite_members,
+        lite_checks.lite_dead_letter,
+        lite_checks.lite_simple,
+        lite_checks.lite_quota,
+        lite_checks.lite_topic_quota,
+        lite_checks.lite_illegal_name,
     )
 }
 

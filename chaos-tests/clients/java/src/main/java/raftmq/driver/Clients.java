@@ -9,6 +9,7 @@ import org.apache.rocketmq.client.apis.ClientConfigurationBuilder;
 import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 import org.apache.rocketmq.client.apis.consumer.MessageListener;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
@@ -75,6 +76,17 @@ final class Clients {
             .setClientConfiguration(configuration)
             .setConsumerGroup(group)
             .setSubscriptionExpressions(subscription(topic, filter))
+            .setMessageListener(listener)
+            .build();
+    }
+
+    /** Gets nothing until it subscribes to lite topics of the topic. */
+    LitePushConsumer litePushConsumer(String group, String topic, MessageListener listener)
+        throws ClientException {
+        return provider.newLitePushConsumerBuilder()
+            .setClientConfiguration(configuration)
+            .setConsumerGroup(group)
+            .bindTopic(topic)
             .setMessageListener(listener)
             .build();
     }

@@ -11,7 +11,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 
 /**
- * Runs the checks of message types, filters and retries, all at once: they wait most of the time.
+ * Runs the checks of message types, filters, retries and lite topics, all at once: they wait most of the time.
  * Each has a topic and a group of its own, named after it.
  */
 final class Features {
@@ -34,6 +34,7 @@ final class Features {
         FilterChecks filter = new FilterChecks(fixture);
         RetryChecks retry = new RetryChecks(fixture);
         TypeChecks type = new TypeChecks(fixture);
+        LiteChecks lite = new LiteChecks(fixture);
         Map<String, Callable<String>> checks = new LinkedHashMap<>();
         checks.put("fifo_order_simple", fifo::orderSimple);
         checks.put("fifo_order_push", fifo::orderPush);
@@ -50,6 +51,15 @@ final class Features {
         checks.put("wrong_type", type::wrongType);
         checks.put("mixed", type::mixed);
         checks.put("priority", new PriorityChecks(fixture)::priority);
+        checks.put("lite_push", lite::push);
+        checks.put("lite_subscriptions", lite::subscriptions);
+        checks.put("lite_members", lite::members);
+        checks.put("lite_dead_letter", lite::deadLetter);
+        checks.put("lite_quota", lite::quota);
+        checks.put("lite_topic_quota", lite::topicQuota);
+        checks.put("lite_exclusive", lite::exclusive);
+        checks.put("lite_illegal_name", lite::illegalName);
+        checks.put("lite_takeover", lite::takeover);
         return checks;
     }
 

@@ -7,7 +7,7 @@ import java.util.Arrays;
 
 /**
  * Entry point: {@code interop}, {@code features}, {@code produce} or {@code consume}, each with
- * its flags.
+ * its flags; {@code lite-hold} is started by a check.
  */
 public final class Main {
     private static final int EXIT_USAGE = 2;
@@ -35,6 +35,7 @@ public final class Main {
                 case "features" -> new Features(flags, protocol).run();
                 case "produce" -> new Produce(flags, protocol).run();
                 case "consume" -> new Consume(flags, protocol).run();
+                case "lite-hold" -> new LiteHolder(flags, protocol).run();
                 default -> throw new UsageException("unknown command " + args[0]);
             };
         } catch (UsageException e) {
