@@ -543,7 +543,11 @@ mod tests {
     fn a_repeated_change_is_made_again_under_the_same_receipt() {
         let change = |log_index, visible_at_ms| {
             let receipt = Some(receipt(log_index));
-            Command::ChangeInvisible(wire::ChangeInvisible { receipt, visible_at_ms, suspended: false })
+            Command::ChangeInvisible(wire::ChangeInvisible {
+                receipt,
+                visible_at_ms,
+                suspended: false,
+            })
         };
         let commands = vec![
             (1, checkout(new(0, 8), 9, "")),

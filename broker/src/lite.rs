@@ -78,7 +78,11 @@ pub(crate) async fn queue_ids(
     }
 }
 
-fn known(node: &Node, topic_id: u32, names: &BTreeSet<String>) -> (BTreeMap<String, u32>, Vec<String>) {
+fn known(
+    node: &Node,
+    topic_id: u32,
+    names: &BTreeSet<String>,
+) -> (BTreeMap<String, u32>, Vec<String>) {
     let state = node.state.read();
     let topic = state.topics.get(&topic_id);
     let (mut known, mut new) = (BTreeMap::new(), Vec::new());
@@ -174,7 +178,8 @@ fn changed(node: &Node, sync: &Sync) -> Result<Option<(u32, u32)>, Refusal> {
 /// Tells clients that a lite topic is another one's now, so that they do not ask for it again.
 async fn tell_displaced(node: Node, displaced: Vec<(Arc<str>, String)>) {
     for (client_id, lite_topic) in displaced {
-        let request = wire::TellUnsubscribedRequest { client_id: client_id.to_string(), lite_topic };
+        let request =
+            wire::TellUnsubscribedRequest { client_id: client_id.to_string(), lite_topic };
         if !unsubscribed_here(&node, &request) {
             unsubscribed_elsewhere(&node, &request).await;
         }
@@ -233,7 +238,8 @@ pub(crate) async fn sweep(node: &Node, leading_for: Duration) {
     for (topic_id, queue_ids) in idle(node) {
         let command = Command::ExpireLiteTopics(wire::ExpireLiteTopics { topic_id, queue_ids });
         if let Ok(CommandReply::Moved { count }) = node.proposer.propose(&command).await {
-            metrics::counter!("raftmq_lite_topics_expired_total", node.labels(&[])).increment(count);
+            metrics::counter!("raftmq_lite_topics_expired_total", node.labels(&[]))
+                .increment(count);
         }
     }
 }

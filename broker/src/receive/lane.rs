@@ -192,9 +192,8 @@ pub(super) fn submit(pick: Pick, wish: &Wish<'_>, place: Place) -> Chosen {
     queues.sort_by_key(|queue| queue.queue_id);
     // The order of a message group is that of its queue.
     queues.iter_mut().for_each(|queue| queue.again.sort_unstable());
-    let again = queues.iter().flat_map(|queue| {
-        queue.again.iter().map(|offset| (queue.queue_id, *offset))
-    });
+    let again =
+        queues.iter().flat_map(|queue| queue.again.iter().map(|offset| (queue.queue_id, *offset)));
     let again = again.collect();
     let command = crate::command::Command::Checkout(wire::Checkout {
         group_id: wish.ids.0,
@@ -360,10 +359,7 @@ impl Lane {
 
 impl Chosen {
     /// Waits for the outcome, and takes back what was reserved.
-    pub(crate) async fn decided(
-        self,
-        lane: &Lane,
-    ) -> (Units, Result<CommandReply, ProposeError>) {
+    pub(crate) async fn decided(self, lane: &Lane) -> (Units, Result<CommandReply, ProposeError>) {
         let outcome = self.submitted.outcome().await;
         let matched = matches!(&outcome, Ok(CommandReply::CheckedOut(granted)) if granted.len() == self.units.len());
         match self.lite.is_empty() {
@@ -490,8 +486,8 @@ impl Pick {
 pub(super) fn came_back(wish: &Wish<'_>, record: &wire::InflightRecord) -> bool {
     // `upkeep` renews what a living owner holds well before its time; only when that did not happen has
     // the owner gone.
-    let owned = !record.renew_client_id.is_empty()
-        && record.visible_at_ms + OWNER_GRACE_MS > wish.now_ms;
+    let owned =
+        !record.renew_client_id.is_empty() && record.visible_at_ms + OWNER_GRACE_MS > wish.now_ms;
     record.visible_at_ms <= wish.now_ms && !is_exhausted(record, wish.max_attempts) && !owned
 }
 

@@ -129,7 +129,9 @@ impl Lane {
         else {
             return Err(place);
         };
-        let Some(subscribed) = consumption.lite.of_client(wish.client_id) else { return Err(place) };
+        let Some(subscribed) = consumption.lite.of_client(wish.client_id) else {
+            return Err(place);
+        };
         let looked = Looked { began_ms: 0, topic, consumption, store, wish, others: &[] };
         let mut members = self.lite.0.lock();
         let mut pick = Pick::default();
@@ -152,9 +154,12 @@ impl Lane {
 impl Members {
     /// What went to the same attempt before, whose answer got lost.
     fn pick_reread(&self, looked: &Looked<'_>, pick: &mut Pick) {
-        let Some(places) = looked.consumption.attempts.get(&looked.wish.attempt_hash) else { return };
+        let Some(places) = looked.consumption.attempts.get(&looked.wish.attempt_hash) else {
+            return;
+        };
         for (queue_id, offset) in places {
-            let first = looked.consumption.progress(*queue_id).and_then(|it| it.inflight.keys().next());
+            let first =
+                looked.consumption.progress(*queue_id).and_then(|it| it.inflight.keys().next());
             let in_order = first.is_some_and(|first| {
                 first == offset || pick.units.contains_key(&(*queue_id, *first))
             });
@@ -205,7 +210,8 @@ fn pick_of(looked: &Looked<'_>, queue_id: u32, pick: &mut Pick) {
         return;
     }
     let (from_offset, max) = (progress.next_offset.max(queue.min), queue.max);
-    let mut part = wire::QueueCheckout { queue_id, from_offset, next_offset: max, ..Default::default() };
+    let mut part =
+        wire::QueueCheckout { queue_id, from_offset, next_offset: max, ..Default::default() };
     state::units(looked.store, looked.wish.ids.1, queue_id, from_offset, max, |offset, unit| {
         if pick.is_full(looked.wish) {
             part.next_offset = offset;

@@ -27,8 +27,8 @@ use self::lane::Chosen;
 use self::lane::Lane;
 pub use self::lane::Lanes;
 use self::lane::Units;
-pub(crate) use self::lane::is_exhausted;
 use self::lane::Wish;
+pub(crate) use self::lane::is_exhausted;
 use crate::auto_create;
 use crate::clock;
 use crate::command::Command;
@@ -171,7 +171,6 @@ fn check_lite(node: &Node, receive: &Receive) -> Result<(), Refusal> {
 pub(crate) fn is_lite(client_type: ClientType) -> bool {
     matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
 }
-
 
 /// Makes the filter known to the group, so that nobody passes over what only this member wants.
 async fn subscribe(

@@ -44,11 +44,16 @@ fn parse(message: &v2::SyncLiteSubscriptionRequest, client_id: String) -> Result
     check_names(message.topic.as_ref(), message.group.as_ref())?;
     let names = &message.lite_topic_set;
     if names.len() > lite::NAMES_MAX {
-        let text = format!("{} lite topics in one call; at most {} are taken", names.len(), lite::NAMES_MAX);
+        let text = format!(
+            "{} lite topics in one call; at most {} are taken",
+            names.len(),
+            lite::NAMES_MAX
+        );
         return Err(Refusal::new(Code::BadRequest, text));
     }
-    let action = Action::try_from(message.action)
-        .map_err(|_| Refusal::new(Code::BadRequest, format!("no action has number {}", message.action)))?;
+    let action = Action::try_from(message.action).map_err(|_| {
+        Refusal::new(Code::BadRequest, format!("no action has number {}", message.action))
+    })?;
     let adds = matches!(action, Action::PartialAdd | Action::CompleteAdd);
     if adds {
         names.iter().try_for_each(|name| lite::check_name(name))?;

@@ -77,7 +77,8 @@ impl LiteTopics {
         &'a self,
         name: &str,
     ) -> impl Iterator<Item = (u32, &'a LiteTopic)> + use<'a> {
-        let from = self.ids.range::<str, _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded));
+        let from =
+            self.ids.range::<str, _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded));
         from.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 
@@ -94,7 +95,13 @@ impl LiteTopics {
     }
 
     /// Puts in what the tables say of the messages of a lite topic.
-    pub(crate) fn loaded(&mut self, queue_id: u32, queue: Queue, oldest: Option<u64>, last_ms: u64) {
+    pub(crate) fn loaded(
+        &mut self,
+        queue_id: u32,
+        queue: Queue,
+        oldest: Option<u64>,
+        last_ms: u64,
+    ) {
         let Some(lite) = self.by_id.get_mut(&queue_id) else { return };
         lite.queue = queue;
         lite.touched_ms = lite.touched_ms.max(last_ms);

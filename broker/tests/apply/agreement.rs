@@ -11,6 +11,7 @@ use raftmq_broker::command::NewMessage;
 use raftmq_broker::command::Release;
 use raftmq_broker::command::Send;
 use raftmq_broker::state::CommandReply;
+use raftmq_broker::state::LITE_QUEUES_FROM;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2::TransactionResolution;
 
@@ -29,7 +30,7 @@ fn config() -> ProptestConfig {
 
 fn receipt() -> impl Strategy<Value = wire::Receipt> {
     // Small numbers, so that most of them mean something.
-    (1..3u32, 1..4u32, 0..2u32, 0..12u64, 0..40u64).prop_map(
+    (1..3u32, 1..4u32, queue_id(), 0..12u64, 0..40u64).prop_map(
         |(group_id, topic_id, queue_id, offset, entry)| wire::Receipt {
             group_id,
             topic_id,
@@ -40,12 +41,21 @@ fn receipt() -> impl Strategy<Value = wire::Receipt> {
     )
 }
 
+/// Of an ordinary queue, or of a lite topic.
+fn queue_id() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => 0..2u32, 2 => LITE_QUEUES_FROM..LITE_QUEUES_FROM + 3]
+}
+
+fn names() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec((0..4).prop_map(|number| format!("lite-{number}")), 0..3)
+}
+
 fn name() -> impl Strategy<Value = String> {
     (0..3).prop_map(|number| format!("name-{number}"))
 }
 
 fn commands() -> impl Strategy<Value = Command> {
-    let message = (0..2u32, 0..30u32).prop_map(|(queue_id, id)| NewMessage {
+    let message = (queue_id(), 0..30u32).prop_map(|(queue_id, id)| NewMessage {
         queue_id,
         tag_hash: u64::from(id % 3),
         group_hash: u64::from(id % 5),
@@ -61,7 +71,7 @@ fn commands() -> impl Strategy<Value = Command> {
     });
     let send = (1..4u32, prop::collection::vec(message, 1..4))
         .prop_map(|(topic_id, messages)| Command::Send(Send { topic_id, messages }));
-    let checkout = (1..3u32, 1..4u32, 0..2u32, 0..8u64, 0..6u64, 0..50u64).prop_map(
+    let checkout = (1..3u32, 1..4u32, queue_id(), 0..8u64, 0..6u64, 0..50u64).prop_map(
         |(group_id, topic_id, queue_id, from, count, time)| {
             Command::Checkout(wire::Checkout {
                 group_id,
@@ -85,7 +95,27 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         8 => send,
         6 => checkout,
-        2 => name().prop_map(|name| simple::topic(&name, 2)),
+        2 => (name(), any::<bool>()).prop_map(|(name, lite)| match lite {
+            true => simple::lite_parent(&name, 3),
+            false => simple::topic(&name, 2),
+        }),
+        3 => (1..4u32, names()).prop_map(|(topic_id, names)| {
+            Command::CreateLiteTopics(wire::CreateLiteTopics { topic_id, names })
+        }),
+        4 => (1..3u32, 1..4u32, 0..2u32, any::<bool>(), names(), names()).prop_map(
+            |(group_id, topic_id, client, complete, added, removed)| {
+                let client_id = if client == 0 { "c" } else { "d" }.to_owned();
+                let start = complete.then_some(wire::LiteStart {
+                    from: Some(wire::lite_start::From::LastCount(1)),
+                });
+                Command::SubscribeLite(wire::SubscribeLite {
+                    group_id, topic_id, client_id, complete, added, removed, start,
+                })
+            },
+        ),
+        1 => (1..4u32, prop::collection::vec(queue_id(), 1..3)).prop_map(|(topic_id, queue_ids)| {
+            Command::ExpireLiteTopics(wire::ExpireLiteTopics { topic_id, queue_ids })
+        }),
         1 => name().prop_map(|name| Command::DeleteTopic(wire::DeleteTopic { name })),
         2 => (name(), any::<bool>()).prop_map(|(name, fifo)| match fifo {
             true => simple::fifo_group(&name, 2),
@@ -95,7 +125,7 @@ fn commands() -> impl Strategy<Value = Command> {
         4 => receipt().prop_map(|r| Command::Ack(wire::Ack { receipt: Some(r) })),
         2 => (receipt(), 0..50u64).prop_map(|(r, time)| {
             Command::ChangeInvisible(wire::ChangeInvisible {
-                receipt: Some(r), visible_at_ms: 1_000_000 + time * 10,
+                receipt: Some(r), visible_at_ms: 1_000_000 + time * 10, suspended: time % 2 == 0,
             })
         }),
         2 => (receipt(), any::<bool>()).prop_map(|(r, exhausted)| {
@@ -130,7 +160,8 @@ fn seen(replica: &Replica) -> impl PartialEq + std::fmt::Debug + use<> {
     let state = replica.state.read();
     let view = state.view(&replica.store);
     let queues: Vec<_> = view.topics().iter().map(|topic| view.queues(topic.id)).collect();
-    (view.time_ms(), view.topics(), view.groups(), view.consumptions(), queues)
+    let lite: Vec<_> = view.topics().iter().map(|topic| view.lite_topics(topic.id)).collect();
+    (view.time_ms(), view.topics(), view.groups(), view.consumptions(), queues, lite)
 }
 
 proptest! {

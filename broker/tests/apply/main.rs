@@ -10,6 +10,7 @@ mod agreement;
 mod dead_letters;
 mod fifo;
 mod filters;
+mod lite;
 mod model;
 #[path = "../replica/mod.rs"]
 mod replica;

@@ -41,7 +41,8 @@ fn what_was_out_is_forgotten_and_comes_as_if_for_the_first_time() {
     // Old receipts change nothing.
     let receipt =
         wire::Receipt { group_id: 1, topic_id: 1, queue_id: 0, offset: 0, nonce: before.nonce };
-    let change = wire::ChangeInvisible { receipt: Some(receipt), visible_at_ms: 5_000 };
+    let change =
+        wire::ChangeInvisible { receipt: Some(receipt), visible_at_ms: 5_000, suspended: false };
     let reply = setup::one(&mut replica, 5, Command::ChangeInvisible(change));
     assert_eq!(reply, CommandReply::Rejected(Rejection::ReceiptExpired));
     let part = wire::QueueCheckout {

@@ -26,6 +26,18 @@ pub fn topic(name: &str, queue_count: u32) -> Command {
     })
 }
 
+/// A topic of lite topics, of which one lives for 100 ms without a send.
+pub fn lite_parent(name: &str, lite_topics_max: u32) -> Command {
+    Command::CreateTopic(wire::CreateTopic {
+        name: name.to_owned(),
+        queue_count: 1,
+        message_types: vec![MessageType::Lite.into()],
+        lite_topics_max,
+        lite_expiration_ms: 100,
+        ..Default::default()
+    })
+}
+
 pub fn group(name: &str, max_attempts: u32) -> Command {
     let name = name.to_owned();
     Command::CreateGroup(wire::CreateGroup { name, max_attempts, ..Default::default() })
@@ -95,7 +107,7 @@ pub fn ack(granted: &Granted) -> Command {
 
 pub fn change(granted: &Granted, visible_at_ms: u64) -> Command {
     let receipt = Some(receipt(granted));
-    Command::ChangeInvisible(wire::ChangeInvisible { receipt, visible_at_ms })
+    Command::ChangeInvisible(wire::ChangeInvisible { receipt, visible_at_ms, suspended: false })
 }
 
 pub fn dead_letter(granted: &Granted, exhausted: bool) -> Command {

@@ -1,6 +1,5 @@
 //! `raftmq lite`.
 
-
 use clap::Args;
 use clap::Subcommand;
 use raftmq_proto::raftmq::ListLiteTopicsRequest;
@@ -140,7 +139,10 @@ impl GroupView {
 
 fn text(page: &PageView) -> String {
     if page.lite_topics.is_empty() {
-        return format!("no lite topics here; topic {} has {} in all", page.topic, page.total_count);
+        return format!(
+            "no lite topics here; topic {} has {} in all",
+            page.topic, page.total_count
+        );
     }
     let mut table = Table::new([
         "LITE TOPIC",
@@ -218,6 +220,9 @@ mod tests {
         let text = text(&PageView::new("sessions".to_owned(), listed));
         assert_eq!(text.matches("s1").count(), 1, "{text}");
         assert!(text.contains("c1 and 1 more") && text.contains("nobody"), "{text}");
-        assert!(text.ends_with("1 of 9 lite topics of topic sessions\ngo on with --from s2"), "{text}");
+        assert!(
+            text.ends_with("1 of 9 lite topics of topic sessions\ngo on with --from s2"),
+            "{text}"
+        );
     }
 }

@@ -51,9 +51,8 @@ pub(super) async fn find(
         // Its lite topics may be a hundred thousand.
         (Topic { record, queues, lite: LiteTopics::default() }, lite)
     };
-    let work = move |node: &Node| {
-        Search::new(node, &topic, lite, &request)?.run(request.by.as_ref())
-    };
+    let work =
+        move |node: &Node| Search::new(node, &topic, lite, &request)?.run(request.by.as_ref());
     reading(node, work).await
 }
 

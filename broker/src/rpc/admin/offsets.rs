@@ -90,7 +90,8 @@ fn cursors(
 pub(super) fn lite_queue<'a>(topic: &'a Topic, name: &str) -> Result<(u32, &'a Queue), Status> {
     let of = &topic.record.name;
     if name.is_empty() {
-        let text = format!("topic {of} is one of lite topics: say which one with --lite-topic NAME");
+        let text =
+            format!("topic {of} is one of lite topics: say which one with --lite-topic NAME");
         return Err(Status::invalid_argument(text));
     }
     let found = topic.lite.id(name).and_then(|id| Some((id, topic.queue(id)?)));

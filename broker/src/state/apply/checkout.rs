@@ -137,8 +137,8 @@ impl Step<'_> {
             }
             let first_delivery_ms =
                 if record.attempt == 0 { self.time_ms } else { record.first_delivery_ms };
-            let counted = !record.suspended
-                && (record.attempt == 0 || !planted(Bug::LostAttemptCount));
+            let counted =
+                !record.suspended && (record.attempt == 0 || !planted(Bug::LostAttemptCount));
             let record = wire::InflightRecord {
                 attempt: record.attempt + u32::from(counted),
                 visible_at_ms: command.visible_at_ms,

@@ -48,7 +48,8 @@ impl Step<'_> {
             0 => LITE_SUBSCRIPTIONS_DEFAULT,
             quota => quota,
         };
-        let subscribed = state.consumptions.get(&ids).and_then(|it| it.lite.of_client(&command.client_id));
+        let subscribed =
+            state.consumptions.get(&ids).and_then(|it| it.lite.of_client(&command.client_id));
         let before = subscribed.cloned().unwrap_or_default();
         let added: BTreeSet<&String> = command.added.iter().collect();
         let new = new_names(topic, &command.added);
@@ -196,7 +197,8 @@ impl Step<'_> {
         queue_id: u32,
         start: Option<&wire::LiteStart>,
     ) {
-        let Some(queue) = state.topics.get(&ids.1).and_then(|it| it.queue(queue_id)).copied() else {
+        let Some(queue) = state.topics.get(&ids.1).and_then(|it| it.queue(queue_id)).copied()
+        else {
             return;
         };
         let own = state.consumption(ids).progress(queue_id).is_some();

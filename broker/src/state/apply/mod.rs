@@ -174,7 +174,9 @@ pub enum Rejection {
         quota: u32,
     },
     /// The client would subscribe to more lite topics than one may.
-    #[error("the client would subscribe to {count} lite topics; its group allows {quota} to each client")]
+    #[error(
+        "the client would subscribe to {count} lite topics; its group allows {quota} to each client"
+    )]
     TooManyLiteSubscriptions {
         /// To how many it would.
         count: usize,

@@ -275,7 +275,11 @@ fn ack(start: &Model, _: &Model, dice: &mut Dice) -> Option<Command> {
 fn change(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
     let visible_at_ms = now.time_ms + dice.below(60);
     let receipt = Some(receipt(start, dice)?);
-    Some(Command::ChangeInvisible(wire::ChangeInvisible { receipt, visible_at_ms }))
+    Some(Command::ChangeInvisible(wire::ChangeInvisible {
+        receipt,
+        visible_at_ms,
+        suspended: false,
+    }))
 }
 
 fn dead_letter(start: &Model, _: &Model, dice: &mut Dice) -> Option<Command> {
@@ -436,6 +440,7 @@ fn create_group(_: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
         start: Some(start),
         backoff: None,
         receive_rate_max: dice.below(3) as u32,
+        ..Default::default()
     }))
 }
 

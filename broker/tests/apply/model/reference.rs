@@ -205,6 +205,9 @@ impl Model {
             Command::EndTransaction(command) => self.end(&command),
             Command::Redrive(command) => self.redrive(&command),
             Command::Discard(command) => self.discard(&command),
+            Command::CreateLiteTopics(_)
+            | Command::SubscribeLite(_)
+            | Command::ExpireLiteTopics(_) => unreachable!("lite topics have a model of their own"),
             Command::Carry(carry) => {
                 for carried in carry.records {
                     self.carry(&carried.timer);
@@ -277,6 +280,7 @@ impl Model {
             start: command.start,
             backoff: command.backoff,
             receive_rate_max: command.receive_rate_max,
+            ..Default::default()
         };
         self.groups.insert(record.id, record.clone());
         Ok(Answer::Group(record))

@@ -254,6 +254,9 @@ impl Run {
             CommandReply::Recalled { message_id } => Answer::Recalled(text(&message_id)),
             CommandReply::Ended(ended) => Answer::Ended(ended),
             CommandReply::Moved { count } => Answer::Moved(count),
+            CommandReply::SubscribedLite { .. } => {
+                unreachable!("lite topics have a model of their own")
+            }
             CommandReply::Changed { nonce } => Answer::Changed(delivery(&nonce)),
             CommandReply::Done => Answer::Done,
             CommandReply::Rejected(rejection) => Answer::Refused(match rejection {
@@ -265,6 +268,10 @@ impl Run {
                 Rejection::NotPending(_) => "not pending",
                 Rejection::TransactionNotFound(_) => "no transaction",
                 Rejection::TooManyFilters(_) => "too many",
+                Rejection::NotLite(_)
+                | Rejection::LiteTopicGone
+                | Rejection::TooManyLiteTopics { .. }
+                | Rejection::TooManyLiteSubscriptions { .. } => "lite",
             }),
         }
     }

@@ -198,6 +198,8 @@ fn of_an_operator(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 message_types: vec![random.random()],
                 retention_ms: number(random),
                 send_rate_max: random.random(),
+                lite_topics_max: random.random(),
+                lite_expiration_ms: number(random),
             };
             ("/raftmq.v1.Admin/CreateTopic", request.encode_to_vec())
         }
