@@ -452,6 +452,7 @@ impl Cluster {
                     offset: Some(next),
                     count: PEEK_COUNT,
                     this_node: false,
+                    ..Default::default()
                 };
                 let messages = admin.peek_messages(request).await?.into_inner().messages;
                 ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);

@@ -139,6 +139,7 @@ async fn read_topic(
                 offset: Some(next),
                 count: PEEK_COUNT,
                 this_node: true,
+                ..Default::default()
             };
             let messages = node.peek_messages(request).await?.into_inner().messages;
             ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
