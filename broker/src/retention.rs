@@ -5,7 +5,7 @@
 //! age counts from when it came into its queue: a delayed one from its delivery, a dead letter from its
 //! dead-lettering.
 //!
-//! Invariants: nothing goes that a consumer holds, that came into its queue lately, or that still waits
+//! Invariants: nothing goes that a consumer holds or held within one retention, that came into its queue lately, or that still waits
 //! for its time or its transaction; a reader that has opened a segment reads it to the end.
 //!
 //! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
@@ -56,12 +56,12 @@ async fn decide(node: &Node) {
         return;
     }
     carry(node, old).await;
-    let before_log_index = old.min(held(node, old).unwrap_or(u64::MAX));
+    let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
+    let before_log_index = old.min(held(node, old, stored_before_ms).unwrap_or(u64::MAX));
     if before_log_index <= node.state.read().trimmed_before {
         return;
     }
     tracing::info!(before_log_index, "retention: older messages go");
-    let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
     loop {
         let step = step(node, before_log_index);
         let command = Command::Trim(wire::Trim { before_log_index: step, stored_before_ms });
@@ -144,8 +144,8 @@ fn to_carry(node: &Node, log_index: u64) -> Vec<Carried> {
     records
 }
 
-/// The oldest log index before `old` that is still needed.
-fn held(node: &Node, old: u64) -> Option<u64> {
+/// The oldest log index before `old` that is still needed; what a group holds, since `since_ms`.
+fn held(node: &Node, old: u64, since_ms: u64) -> Option<u64> {
     if planted(Bug::RetentionPastUnread) {
         return None;
     }
@@ -161,11 +161,11 @@ fn held(node: &Node, old: u64) -> Option<u64> {
     for (ids, consumption) in &state.consumptions {
         for (queue_id, progress) in consumption.each() {
             // A smaller offset never came into the queue later.
-            if let Some(offset) = progress.inflight.keys().next()
-                && let Some(unit) = state::unit(store, ids.1, queue_id, *offset)
-            {
-                cut = cut.min(unit.placed_index());
-            }
+            let first = progress.inflight.iter().find_map(|(offset, record)| {
+                let unit = state::unit(store, ids.1, queue_id, *offset)?;
+                state::is_held(record, &unit, since_ms).then_some(unit)
+            });
+            cut = cut.min(first.map_or(cut, |unit| unit.placed_index()));
         }
     }
     drop(state);

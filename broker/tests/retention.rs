@@ -337,3 +337,37 @@ async fn what_waits_outlives_its_segment() {
         assert!(more.is_empty(), "{more:?}");
     }
 }
+
+/// A group that received a message and never came back held the log for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_group_abandoned_holds_the_log_for_one_more_retention() {
+    let cluster = Cluster::start_with(1, |config| {
+        config.segment_bytes = 64 << 10;
+        config.retention = Duration::from_secs(3);
+        config.retention_interval = Duration::from_millis(200);
+    })
+    .await;
+    cluster.create("t", "g").await;
+    cluster.create("traffic", "readers").await;
+    send(&cluster, message("t", "abandoned", "x")).await;
+    let mut client = cluster.client(0).await;
+    let out = cluster::receive(&mut client, "t", "g", Duration::from_secs(5)).await;
+    assert_eq!(out.len(), 1);
+    let (visible, stored) =
+        (Instant::now() + Duration::from_secs(10), find(&cluster, 0, "abandoned").await);
+    assert_eq!(stored.whereabouts(), Whereabouts::InQueue);
+    let body = "x".repeat(100 << 10);
+    let mut number = 0;
+    loop {
+        send(&cluster, message("traffic", &format!("traffic-{number}"), &body)).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let found = find(&cluster, 0, "abandoned").await.whereabouts();
+        let since_visible = Instant::now().saturating_duration_since(visible);
+        if found == Whereabouts::Gone {
+            assert!(since_visible > Duration::from_secs(2), "it went after {since_visible:?}");
+            return;
+        }
+        assert!(since_visible < PATIENCE, "it holds the log for ever");
+    }
+}

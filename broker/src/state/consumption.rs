@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use raftmq_proto::raftmq as wire;
 
+use super::keys::Unit;
 use super::lite::LiteConsumption;
 use super::lite::is_lite;
 
@@ -43,6 +44,12 @@ pub struct Progress {
     pub(crate) inflight: BTreeMap<u64, wire::InflightRecord>,
     /// Offsets of the above by the hash of their message group; only in FIFO groups.
     pub(crate) groups: BTreeMap<u64, BTreeSet<u64>>,
+}
+
+/// Whether a consumer group holds a message that retention would take: it came into its queue, or was to
+/// be visible again, at `since_ms` or later. What nobody came for in all the time since is abandoned.
+pub(crate) fn is_held(record: &wire::InflightRecord, unit: &Unit, since_ms: u64) -> bool {
+    record.visible_at_ms.max(unit.stored_ms) >= since_ms
 }
 
 impl Progress {

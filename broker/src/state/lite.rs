@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Progress;
@@ -77,8 +78,7 @@ impl LiteTopics {
         &'a self,
         name: &str,
     ) -> impl Iterator<Item = (u32, &'a LiteTopic)> + use<'a> {
-        let from =
-            self.ids.range::<str, _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded));
+        let from = self.ids.range::<str, _>((Bound::Included(name), Bound::Unbounded));
         from.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 

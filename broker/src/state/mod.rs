@@ -34,6 +34,7 @@ pub use self::apply::Rejection;
 pub use self::apply::Sent;
 pub use self::consumption::Consumption;
 pub use self::consumption::Progress;
+pub(crate) use self::consumption::is_held;
 pub use self::keys::Unit;
 use self::keys::table;
 pub use self::lite::LITE_EMPTY_KEPT_MS;

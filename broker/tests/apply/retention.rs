@@ -80,3 +80,36 @@ fn what_was_in_a_deleted_topic_holds_nothing() {
     replica.apply(6, &[Command::DeleteTopic(delete), commands::trim(next)]);
     assert_eq!(trimmed_before(&replica), next);
 }
+
+#[test]
+fn what_a_group_abandoned_goes_in_the_end() {
+    // Out until 1003; held back behind it, since it came at 2.
+    let hold = |since_ms: u64| {
+        let mut replica = setup::with(commands::fifo_group("g", 3));
+        setup::send_fifo(&mut replica, 2, &["a1", "a2"]);
+        let group = setup::group_of("a");
+        let part = wire::QueueCheckout {
+            taken_groups: vec![group],
+            held: vec![1],
+            held_groups: vec![group],
+            ..commands::fresh(0, 2, &[0])
+        };
+        setup::check_out(&mut replica, 3, part);
+        let before_log_index = replica.next_index();
+        let trim = wire::Trim { before_log_index, stored_before_ms: since_ms };
+        setup::one(&mut replica, 4, Command::Trim(trim));
+        replica
+    };
+    for since_ms in [2, 3, 1003] {
+        assert_eq!(trimmed_before(&hold(since_ms)), 0, "{since_ms}");
+    }
+    let mut replica = hold(1004);
+    for restarted in [false, true] {
+        if restarted {
+            replica.reload();
+        }
+        let progress = setup::progress(&replica);
+        assert_eq!((progress.next_offset, progress.inflight.len()), (2, 0));
+        assert!(setup::readable(&replica, 1).is_empty() && setup::ready(&replica).is_empty());
+    }
+}

@@ -25,7 +25,8 @@ impl Step<'_> {
     pub(super) fn trim(&mut self, state: &mut State, command: &wire::Trim) -> Outcome {
         let before = command.before_log_index;
         let cuts = self.cuts(state, before);
-        let overtaken = self.is_moved_across(state, before) || is_held(state, &cuts);
+        let overtaken = self.is_moved_across(state, before)
+            || self.is_held(state, &cuts, command.stored_before_ms);
         if overtaken && !planted(Bug::RetentionPastUnread) {
             // The leader decides again.
             return Ok(CommandReply::Done);
@@ -110,6 +111,24 @@ impl Step<'_> {
         found
     }
 
+    /// Whether a consumer group holds a message that would go: it may have come by it after the leader's
+    /// decision and before the trim.
+    fn is_held(&self, state: &State, cuts: &BTreeMap<(u32, u32), u64>, since_ms: u64) -> bool {
+        let unit = |topic_id, queue_id, offset| {
+            let key = keys::offset_key(table::UNIT, &[topic_id, queue_id], offset);
+            self.get(&key).map(|value| state::Unit::decode(&value))
+        };
+        state.consumptions.iter().any(|(ids, consumption)| {
+            consumption.each().any(|(queue_id, progress)| {
+                let Some(min) = cuts.get(&(ids.1, queue_id)) else { return false };
+                progress.inflight.range(..min).any(|(offset, record)| {
+                    let unit = unit(ids.1, queue_id, *offset);
+                    unit.is_some_and(|unit| state::is_held(record, &unit, since_ms))
+                })
+            })
+        })
+    }
+
     pub(super) fn put_queue(&mut self, topic_id: u32, queue_id: u32, queue: Queue) {
         let mut value = queue.min.to_be_bytes().to_vec();
         value.extend_from_slice(&queue.max.to_be_bytes());
@@ -135,15 +154,4 @@ impl Step<'_> {
             }
         }
     }
-}
-
-/// Whether a consumer group holds a message that would go: it may have come by it after the leader's
-/// decision and before the trim.
-fn is_held(state: &State, cuts: &BTreeMap<(u32, u32), u64>) -> bool {
-    state.consumptions.iter().any(|(ids, consumption)| {
-        consumption.each().any(|(queue_id, progress)| {
-            let first = progress.inflight.keys().next();
-            cuts.get(&(ids.1, queue_id)).zip(first).is_some_and(|(min, first)| first < min)
-        })
-    })
 }

@@ -403,7 +403,8 @@ fn trim(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
     let oldest = start.timers.iter().map(|timer| timer.message.written).min();
     let before = oldest.unwrap_or(now.batch).min(now.batch);
     let before = before.saturating_sub(dice.below(8)).max(start.trimmed_before);
-    Some(Command::Trim(wire::Trim { before_log_index: before, stored_before_ms: u64::MAX }))
+    let stored_before_ms = now.time_ms.saturating_sub(dice.below(200));
+    Some(Command::Trim(wire::Trim { before_log_index: before, stored_before_ms }))
 }
 
 fn carry(start: &Model, _: &Model, dice: &mut Dice) -> Option<Command> {

@@ -196,7 +196,9 @@ impl Model {
             }
             Command::Renew(command) => Ok(self.renew(&command)),
             Command::ReleaseClient(command) => Ok(self.release(&command)),
-            Command::Trim(command) => Ok(self.trim(command.before_log_index)),
+            Command::Trim(command) => {
+                Ok(self.trim(command.before_log_index, command.stored_before_ms))
+            }
             Command::ResetOffset(command) => self.reset(&command),
             Command::Subscribe(command) => self.subscribe(command),
             Command::Unsubscribe(command) => Ok(self.unsubscribe(command)),
@@ -786,7 +788,7 @@ impl Model {
         Ok(Answer::Moved(count))
     }
 
-    fn trim(&mut self, before: u64) -> Answer {
+    fn trim(&mut self, before: u64, since_ms: u64) -> Answer {
         let queues = self.topics.values().flat_map(|topic| &topic.queues);
         let mut messages = queues.flat_map(|queue| queue.messages.values());
         if messages.any(|message| message.written < before && message.placed >= before) {
@@ -794,10 +796,12 @@ impl Model {
         }
         for (ids, consumption) in &self.consumptions {
             for (queue, progress) in self.topics[&ids.1].queues.iter().zip(&consumption.queues) {
-                let goes = |offset: &u64| {
-                    queue.messages.get(offset).is_some_and(|message| message.placed < before)
+                let needed = |(offset, out): (&u64, &Out)| {
+                    let message = queue.messages.get(offset).filter(|it| it.placed < before);
+                    let since = message.map(|it| it.stored_ms.max(out.visible_at_ms));
+                    since.is_some_and(|since| since >= since_ms)
                 };
-                if progress.out.keys().any(goes) {
+                if progress.out.iter().any(needed) {
                     return Answer::Done;
                 }
             }
@@ -813,6 +817,7 @@ impl Model {
                     if ids.1 == *topic_id {
                         let progress = &mut consumption.queues[queue_id];
                         progress.cursor = progress.cursor.max(queue.min);
+                        progress.out = progress.out.split_off(&queue.min);
                     }
                 }
             }
