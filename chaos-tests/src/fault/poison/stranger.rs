@@ -233,6 +233,7 @@ fn of_an_operator(random: &mut ChaCha8Rng) -> (&'static str, Vec<u8>) {
                 offset: Some(number(random)),
                 count: random.random(),
                 this_node: random.random(),
+                ..Default::default()
             };
             ("/raftmq.v1.Admin/PeekMessages", request.encode_to_vec())
         }
