@@ -15,17 +15,15 @@ use raftmq_proto::v2;
 use tonic::Status;
 
 use super::limit;
+use super::lite;
 use super::no_topic;
-use super::offsets::lite_queue;
 use super::reading;
 use crate::command::key_hash;
 use crate::history::Place;
 use crate::node::Node;
 use crate::receive;
 use crate::state;
-use crate::state::LiteTopics;
 use crate::state::Queue;
-use crate::state::Topic;
 use crate::state::Unit;
 use crate::state::finding;
 use crate::state::finding::Remembered;
@@ -38,45 +36,42 @@ pub(super) async fn find(
     node: &Node,
     request: wire::FindMessagesRequest,
 ) -> Result<wire::FindMessagesResponse, Status> {
-    let (topic, lite) = {
+    let (record, queues) = {
         let state = node.state.read();
         let topic = state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?;
-        let named = !request.lite_topic.is_empty();
-        let by_time = topic.is_lite() && matches!(request.by, Some(By::Stored(_)));
-        let lite = match named || by_time {
-            true => Some(lite_queue(topic, &request.lite_topic).map(|(id, queue)| (id, *queue))?),
-            false => None,
+        let by_name = topic.is_lite() && request.lite_topic.is_empty();
+        let queues = match by_name && !matches!(request.by, Some(By::Stored(_))) {
+            // An id or a key is found in whichever it is.
+            true => Vec::new(),
+            false => lite::queues(topic, &request.lite_topic)?,
         };
-        let (record, queues) = (topic.record.clone(), topic.queues.clone());
-        // Its lite topics may be a hundred thousand.
-        (Topic { record, queues, lite: LiteTopics::default() }, lite)
+        (topic.record.clone(), queues)
     };
     let work =
-        move |node: &Node| Search::new(node, &topic, lite, &request)?.run(request.by.as_ref());
+        move |node: &Node| Search::new(node, &record, &queues, &request)?.run(request.by.as_ref());
     reading(node, work).await
 }
 
 struct Search<'a> {
     node: &'a Node,
-    topic: &'a Topic,
+    topic: &'a wire::TopicRecord,
+    /// Those that are meant; none: any.
+    queues: &'a [(u32, Queue)],
     resource: v2::Resource,
     count: usize,
     queue_id: Option<u32>,
-    /// The queue of the lite topic that is meant.
-    lite: Option<(u32, Queue)>,
 }
 
 impl<'a> Search<'a> {
     fn new(
         node: &'a Node,
-        topic: &'a Topic,
-        lite: Option<(u32, Queue)>,
+        topic: &'a wire::TopicRecord,
+        queues: &'a [(u32, Queue)],
         request: &wire::FindMessagesRequest,
     ) -> Result<Self, Status> {
         let count = limit("count", request.count, 1, COUNT_MAX)? as usize;
         let resource = v2::Resource { name: request.topic.clone(), ..Default::default() };
-        let queue_id = lite.map(|(queue_id, _)| queue_id).or(request.queue_id);
-        Ok(Self { node, topic, resource, count, queue_id, lite })
+        Ok(Self { node, topic, queues, resource, count, queue_id: request.queue_id })
     }
 
     fn run(&self, by: Option<&By>) -> Result<wire::FindMessagesResponse, Status> {
@@ -90,11 +85,13 @@ impl<'a> Search<'a> {
     }
 
     fn id(&self) -> u32 {
-        self.topic.record.id
+        self.topic.id
     }
 
     fn wants(&self, queue_id: u32) -> bool {
-        self.queue_id.is_none_or(|wanted| wanted == queue_id)
+        let meant = |(meant, _): &(u32, Queue)| *meant == queue_id;
+        (self.queues.is_empty() || self.queues.iter().any(meant))
+            && self.queue_id.is_none_or(|wanted| wanted == queue_id)
     }
 
     fn unit(&self, queue_id: u32, offset: u64) -> Option<Unit> {
@@ -207,8 +204,7 @@ impl<'a> Search<'a> {
     fn by_time(&self, range: &wire::TimeRange) -> Result<Vec<wire::FoundMessage>, Status> {
         let store = self.node.group.store();
         let mut units = Vec::new();
-        let queues = (0..).zip(self.topic.queues.iter().copied()).chain(self.lite);
-        for (queue_id, queue) in queues {
+        for (queue_id, queue) in self.queues.iter().copied() {
             if !self.wants(queue_id) {
                 continue;
             }

@@ -7,6 +7,7 @@ use super::limit;
 use super::no_topic;
 use crate::node::Node;
 use crate::state::LiteTopic;
+use crate::state::Queue;
 use crate::state::State;
 use crate::state::Topic;
 
@@ -34,6 +35,28 @@ pub(super) fn list(
         next_name: found.next().map_or_else(String::new, |(_, next)| next.name.to_string()),
         total_count: topic.lite.len() as u64,
     })
+}
+
+/// The queues that an operator means: of a topic of lite topics that of one, of another one all.
+pub(super) fn queues(topic: &Topic, lite_topic: &str) -> Result<Vec<(u32, Queue)>, Status> {
+    let name = &topic.record.name;
+    match (topic.is_lite(), lite_topic) {
+        (false, "") => Ok((0..).zip(topic.queues.iter().copied()).collect()),
+        (false, _) => {
+            Err(Status::failed_precondition(format!("topic {name} is not one of lite topics")))
+        }
+        (true, "") => Err(Status::invalid_argument(format!(
+            "topic {name} is one of lite topics: say which one with --lite-topic NAME"
+        ))),
+        (true, lite_topic) => {
+            let found = topic.lite.id(lite_topic).and_then(|id| Some((id, *topic.queue(id)?)));
+            found.map(|queue| vec![queue]).ok_or_else(|| {
+                Status::not_found(format!(
+                    "topic {name} has no lite topic {lite_topic}; look with: raftmq lite list {name}"
+                ))
+            })
+        }
+    }
 }
 
 fn describe(state: &State, topic: &Topic, queue_id: u32, lite: &LiteTopic) -> wire::LiteTopic {

@@ -7,12 +7,13 @@ use raftmq_proto::v2;
 use tonic::Status;
 
 use super::limit;
+use super::lite;
 use super::no_topic;
 use super::reading;
 use crate::node::Node;
 use crate::receive;
 use crate::state;
-use crate::state::Topic;
+use crate::state::Queue;
 use crate::state::Unit;
 
 const PEEK_MAX: u32 = 100;
@@ -21,27 +22,29 @@ pub(super) async fn peek(
     node: &Node,
     request: wire::PeekMessagesRequest,
 ) -> Result<wire::PeekMessagesResponse, Status> {
-    let topic = {
+    let (topic_id, queues) = {
         let state = node.state.read();
-        state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?.clone()
+        let topic = state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?;
+        (topic.record.id, lite::queues(topic, &request.lite_topic)?)
     };
-    let messages = reading(node, move |node| read(node, &topic, &request)).await?;
+    let messages = reading(node, move |node| read(node, topic_id, &queues, &request)).await?;
     Ok(wire::PeekMessagesResponse { messages })
 }
 
 fn read(
     node: &Node,
-    topic: &Topic,
+    topic_id: u32,
+    queues: &[(u32, Queue)],
     request: &wire::PeekMessagesRequest,
 ) -> Result<Vec<v2::Message>, Status> {
     let count = limit("count", request.count, 1, PEEK_MAX)? as usize;
     let resource = v2::Resource { name: request.topic.clone(), ..Default::default() };
     let mut messages = Vec::new();
-    for (queue_id, queue) in (0..).zip(&topic.queues) {
+    for (queue_id, queue) in queues.iter().copied() {
         if request.queue_id.is_some_and(|wanted| wanted != queue_id) {
             continue;
         }
-        let from = |offset, keep| kept(node, topic.record.id, queue_id, (offset, queue.max), keep);
+        let from = |offset, keep| kept(node, topic_id, queue_id, (offset, queue.max), keep);
         let units = match request.offset {
             Some(offset) => from(offset.max(queue.min), Keep::First(count)),
             None => last(count, (queue.min, queue.max), |offset| from(offset, Keep::Last(count))),

@@ -6,6 +6,7 @@ use raftmq_proto::raftmq::start::Kind;
 use tonic::Status;
 
 use super::change;
+use super::lite;
 use super::no_group;
 use super::no_topic;
 use super::reading;
@@ -13,7 +14,6 @@ use crate::command::Command;
 use crate::node::Node;
 use crate::state;
 use crate::state::Queue;
-use crate::state::Topic;
 
 /// A queue with what is known about it.
 struct Cursor {
@@ -57,21 +57,18 @@ fn cursors(
     let topic = state.topic(&request.topic).ok_or_else(|| no_topic(&request.topic))?;
     let ids = (group.id, topic.record.id);
     let consumption = state.consumptions.get(&ids);
-    let cursor = |(queue_id, queue): (u32, &Queue)| {
+    let cursor = |(queue_id, queue): (u32, Queue)| {
         let own = consumption.and_then(|own| own.progress(queue_id));
         Cursor {
             queue_id,
-            queue: *queue,
+            queue,
             // A group that never received from the topic has no cursor there yet.
             from_offset: own.map_or(queue.min, |own| own.next_offset),
             inflight_count: own.map_or(0, |own| own.inflight.len() as u64),
         }
     };
-    if topic.is_lite() {
-        let cursor = cursor(lite_queue(topic, &request.lite_topic)?);
-        return Ok((ids.0, ids.1, vec![cursor]));
-    }
-    let mut cursors: Vec<_> = (0..).zip(&topic.queues).map(cursor).collect();
+    let queues = lite::queues(topic, &request.lite_topic)?;
+    let mut cursors: Vec<_> = queues.into_iter().map(cursor).collect();
     if let Some(queue_id) = request.queue_id {
         cursors.retain(|cursor| cursor.queue_id == queue_id);
         if cursors.is_empty() {
@@ -84,21 +81,6 @@ fn cursors(
         }
     }
     Ok((ids.0, ids.1, cursors))
-}
-
-/// The queue of a lite topic.
-pub(super) fn lite_queue<'a>(topic: &'a Topic, name: &str) -> Result<(u32, &'a Queue), Status> {
-    let of = &topic.record.name;
-    if name.is_empty() {
-        let text =
-            format!("topic {of} is one of lite topics: say which one with --lite-topic NAME");
-        return Err(Status::invalid_argument(text));
-    }
-    let found = topic.lite.id(name).and_then(|id| Some((id, topic.queue(id)?)));
-    found.ok_or_else(|| {
-        let text = format!("topic {of} has no lite topic {name}; look with: raftmq lite list {of}");
-        Status::not_found(text)
-    })
 }
 
 fn target(

@@ -39,6 +39,7 @@ pub async fn run(args: PeekArgs, admin: &Admin, output: OutputArgs) -> Result<()
         offset: args.offset,
         count: args.count,
         this_node: false,
+        ..PeekMessagesRequest::default()
     };
     let peeked = admin.call(request, async |mut node, r| node.peek_messages(r).await).await;
     let messages = match peeked {

@@ -20,6 +20,10 @@ pub struct PeekArgs {
     #[arg(long, value_name = "ID")]
     queue: Option<u32>,
 
+    /// The lite topic, if the topic is one of such
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    lite_topic: String,
+
     /// Begin at this offset of each queue [default: the last messages]
     #[arg(long)]
     offset: Option<u64>,
@@ -42,6 +46,7 @@ pub async fn run(args: PeekArgs, output: OutputArgs) -> Result<(), Failure> {
         offset: args.offset,
         count: args.count,
         this_node: args.read.this_node,
+        lite_topic: args.lite_topic,
     };
     let peeked =
         args.admin.admin().call(request, async |mut node, r| node.peek_messages(r).await).await?;
