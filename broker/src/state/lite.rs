@@ -73,7 +73,7 @@ impl LiteTopics {
     }
 
     /// Each lite topic with its queue id, by name from `name` on.
-    pub(crate) fn from_name<'a>(
+    pub(crate) fn named_from<'a>(
         &'a self,
         name: &str,
     ) -> impl Iterator<Item = (u32, &'a LiteTopic)> + use<'a> {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -248,10 +250,14 @@ async fn connect(address: String) -> Channel {
     tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap()
 }
 
+/// Below those that connections are given: a node that is restarted finds its ports free.
 fn free_ports() -> [u16; 4] {
-    let listeners: Vec<_> =
-        (0..4).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> =
-        listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Tests run in several processes at once.
+    let begin = std::process::id().wrapping_mul(101);
+    let ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+        .map(|number| 10_000 + (begin.wrapping_add(number) % 20_000) as u16);
+    let ports: Vec<u16> = ports.filter(is_free).take(4).collect();
     ports.try_into().unwrap()
 }

@@ -27,7 +27,7 @@ pub(super) fn list(
         let text = format!("topic {} is not one of lite topics", request.topic);
         return Err(Status::failed_precondition(text));
     }
-    let mut found = topic.lite.from_name(&request.from_name);
+    let mut found = topic.lite.named_from(&request.from_name);
     let page = found.by_ref().take(count);
     let lite_topics = page.map(|(id, lite)| describe(&state, topic, id, lite)).collect();
     Ok(wire::ListLiteTopicsResponse {

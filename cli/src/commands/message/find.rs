@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
+use crate::progress::Progress;
 use crate::quantity;
 
 #[derive(Args)]
@@ -101,13 +102,14 @@ pub async fn run(args: FindArgs, output: OutputArgs) -> Result<(), Failure> {
     if found.cut {
         eprintln!("warning: very many messages have that key; older ones may be missing");
     }
-    let mut views = Vec::new();
-    for message in found.messages {
-        let mut view = FoundView::from(message);
-        if args.history {
-            view.history = history(&admin, &args.topic, &view, this_node).await?;
+    let mut views: Vec<_> = found.messages.into_iter().map(FoundView::from).collect();
+    if args.history {
+        // Each of them may take seconds.
+        let mut progress = Progress::new(output, views.len() as u64);
+        for (done, view) in (0..).zip(&mut views) {
+            progress.show(done, "reading the log");
+            view.history = history(&admin, &args.topic, view, this_node).await?;
         }
-        views.push(view);
     }
     output.print(&views, |views| views.iter().map(text).collect())
 }
