@@ -23,6 +23,7 @@ use raftmq_broker::command::Release;
 use raftmq_broker::command::Send;
 use raftmq_broker::state::CommandReply;
 use raftmq_broker::state::Granted;
+use raftmq_broker::state::LITE_QUEUES_FROM;
 use raftmq_broker::state::Rejection;
 use raftmq_broker::state::Sent;
 use raftmq_proto::checksum::Checksummed as _;
@@ -321,7 +322,12 @@ fn one_out_of_two() -> Replica {
 
 /// Checks out the message at an offset for the first time.
 fn check_out_new(replica: &mut Replica, time_ms: u64, offset: u64) -> Vec<Granted> {
+    check_out_of(replica, time_ms, 0, offset)
+}
+
+fn check_out_of(replica: &mut Replica, time_ms: u64, queue_id: u32, offset: u64) -> Vec<Granted> {
     let queue = wire::QueueCheckout {
+        queue_id,
         from_offset: offset,
         next_offset: offset + 1,
         taken: vec![offset],
@@ -352,6 +358,28 @@ fn fifo_order_lost_on_failover() {
     replica.reload();
     replica.term += 1;
     assert_eq!(check_out_new(&mut replica, 5, 1), []);
+}
+
+#[test]
+fn lite_order_ignored() {
+    let mut replica = Replica::new();
+    let parent = replica::commands::lite_parent("t", 1);
+    let group = Command::CreateGroup(wire::CreateGroup { name: "g".into(), ..Default::default() });
+    let subscribe = Command::SubscribeLite(wire::SubscribeLite {
+        group_id: 1,
+        topic_id: 1,
+        client_id: "c".into(),
+        added: vec!["red".into()],
+        ..Default::default()
+    });
+    replica.apply(1, &[parent, group, subscribe]);
+    let queue_id = LITE_QUEUES_FROM;
+    for id in ["a", "b"] {
+        let message = NewMessage { queue_id, group_hash: 7, ..replica::commands::message(id) };
+        replica.apply(2, &[replica::commands::send(vec![message])]);
+    }
+    assert_eq!(check_out_of(&mut replica, 3, queue_id, 0).len(), 1);
+    assert_eq!(check_out_of(&mut replica, 4, queue_id, 1), []);
 }
 
 /// How many messages the only queue has.

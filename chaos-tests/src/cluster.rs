@@ -471,7 +471,12 @@ impl Cluster {
     pub async fn unconsumed(&self, group: &str) -> anyhow::Result<u64> {
         let request = wire::DescribeGroupRequest { name: group.into(), ..Default::default() };
         let described = self.admin().await?.describe_group(request).await?.into_inner();
-        Ok(described.progress.iter().map(|queue| queue.max_offset - queue.commit_offset).sum())
+        let left = |queue: &wire::QueueProgress| match queue.lite_topic_count {
+            0 => queue.max_offset - queue.commit_offset,
+            // All lite topics together have no offsets.
+            _ => queue.ready_count + queue.inflight_count + queue.held_count,
+        };
+        Ok(described.progress.iter().map(left).sum())
     }
 
     /// The ends of all logs, for the report of a failure.

@@ -49,7 +49,7 @@ const OTHERS_PUSH: [(Client, &str); 4] = [
 ];
 
 /// Every check, with all that differs between them.
-pub const ALL: [Feature; 24] = [
+pub const ALL: [Feature; 27] = [
     Feature::new("fifo_order_simple", FIFO).in_order(),
     Feature::new("fifo_order_push", FIFO).in_order().lacking(&[NO_PUSH]),
     Feature::new("fifo_blocked", FIFO).in_order(),
@@ -77,6 +77,9 @@ pub const ALL: [Feature; 24] = [
     Feature::new("lite_dead_letter", LITE).in_order().dying(3, &[1_000]).lacking(&[NO_LITE]),
     Feature::new("lite_simple", LITE).in_order().lacking(&NO_LITE_SIMPLE),
     Feature::new("lite_suspend", LITE).in_order().lacking(&NO_SUSPEND),
+    Feature::new("lite_quota", LITE).in_order().lite(LITE_TWO_SUBSCRIPTIONS).lacking(&[NO_LITE]),
+    Feature::new("lite_topic_quota", LITE).in_order().lite(LITE_TWO).lacking(&[NO_LITE]),
+    Feature::new("lite_exclusive", LITE).in_order().lite(LITE_EXCLUSIVE).lacking(&[NO_LITE]),
     Feature::new("lite_illegal_name", LITE).in_order().lacking(&[NO_LITE]),
     Feature::new("lite_takeover", LITE).in_order().lacking(&NO_HOLDER),
 ];
@@ -91,6 +94,7 @@ pub struct Feature {
     topics: &'static [(&'static str, &'static [MessageType])],
     fifo: bool,
     dying: Option<Dying>,
+    lite: Lite,
     lacking: &'static [(Client, &'static str)],
 }
 
@@ -101,9 +105,25 @@ struct Dying {
     backoff_ms: &'static [u64],
 }
 
+/// What a check with lite topics needs, where the defaults are not it.
+#[derive(Clone, Copy, Debug)]
+struct Lite {
+    /// Lite topics of its topic.
+    topics_max: u32,
+    /// Subscriptions of one client of its group.
+    subscriptions_max: u32,
+    exclusive: bool,
+}
+
+const LITE_AS_EVER: Lite = Lite { topics_max: 0, subscriptions_max: 0, exclusive: false };
+const LITE_TWO: Lite = Lite { topics_max: 2, ..LITE_AS_EVER };
+const LITE_TWO_SUBSCRIPTIONS: Lite = Lite { subscriptions_max: 2, ..LITE_AS_EVER };
+const LITE_EXCLUSIVE: Lite = Lite { exclusive: true, ..LITE_AS_EVER };
+
 impl Feature {
     const fn new(name: &'static str, types: &'static [MessageType]) -> Self {
-        Self { name, types, topics: &[], fifo: false, dying: None, lacking: &[] }
+        let (lite, lacking): (_, &[_]) = (LITE_AS_EVER, &[]);
+        Self { name, types, topics: &[], fifo: false, dying: None, lite, lacking }
     }
 
     const fn and_topics(self, topics: &'static [(&'static str, &'static [MessageType])]) -> Self {
@@ -116,6 +136,10 @@ impl Feature {
 
     const fn dying(self, max_attempts: u32, backoff_ms: &'static [u64]) -> Self {
         Self { dying: Some(Dying { max_attempts, backoff_ms }), ..self }
+    }
+
+    const fn lite(self, lite: Lite) -> Self {
+        Self { lite, ..self }
     }
 
     const fn lacking(self, clients: &'static [(Client, &'static str)]) -> Self {
@@ -139,6 +163,7 @@ impl Feature {
         let topic = |name: String, types: &[MessageType]| CreateTopicRequest {
             name,
             message_types: types.iter().copied().map(Into::into).collect(),
+            lite_topics_max: self.lite.topics_max,
             ..Default::default()
         };
         let own = self.topic(client);
@@ -148,8 +173,13 @@ impl Feature {
     }
 
     fn new_groups(&self, client: Client) -> Vec<CreateGroupRequest> {
-        let mut own =
-            CreateGroupRequest { name: self.group(client), fifo: self.fifo, ..Default::default() };
+        let mut own = CreateGroupRequest {
+            name: self.group(client),
+            fifo: self.fifo,
+            lite_subscriptions_max: self.lite.subscriptions_max,
+            lite_exclusive: self.lite.exclusive,
+            ..Default::default()
+        };
         let Some(dying) = self.dying else { return vec![own] };
         let name = format!("{}-reader", own.name);
         own.max_attempts = dying.max_attempts;

@@ -207,6 +207,10 @@ bugs! {
     FifoQueueBlocked = "fifo-queue-blocked",
         breaks: "a message group holds up nobody but itself",
         drill: "fifo-kills";
+    /// A later message of a lite topic is handed out while an earlier one is out.
+    LiteOrderIgnored = "lite-order-ignored",
+        breaks: "messages of a lite topic come one after the other",
+        drill: "lite-kills";
     /// A timer fires up to 2 s before it is due.
     TimerFiresEarly = "timer-fires-early",
         breaks: "a delayed message never comes early",

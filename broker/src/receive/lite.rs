@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use raftmq_proto::raftmq as wire;
+use raftmq_raft_store::planted::Bug;
+use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::StateStore;
 use tokio::sync::Notify;
 
@@ -207,7 +209,9 @@ fn pick_of(looked: &Looked<'_>, queue_id: u32, pick: &mut Pick) {
             }
             pick.add_again(queue_id, *offset, unit);
         }
-        return;
+        if !planted(Bug::LiteOrderIgnored) || pick.queues.contains_key(&queue_id) {
+            return;
+        }
     }
     let (from_offset, max) = (progress.next_offset.max(queue.min), queue.max);
     let mut part =

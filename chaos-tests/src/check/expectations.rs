@@ -26,6 +26,8 @@ pub enum Checker {
     Offsets,
     /// A message group keeps its order, and holds up no other.
     FifoOrder,
+    /// Lite topics come to those who subscribe to them.
+    Lite,
     /// Delayed messages come when they are due.
     Delays,
     /// Each transaction ends once.
@@ -50,7 +52,7 @@ pub enum Checker {
 
 impl Checker {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Lost,
         Self::Phantom,
         Self::Duplicate,
@@ -58,6 +60,7 @@ impl Checker {
         Self::OneValue,
         Self::Offsets,
         Self::FifoOrder,
+        Self::Lite,
         Self::Delays,
         Self::Transactions,
         Self::Pull,
@@ -80,6 +83,7 @@ impl Checker {
             Self::OneValue => "one_value",
             Self::Offsets => "offsets",
             Self::FifoOrder => "fifo_order",
+            Self::Lite => "lite",
             Self::Delays => "delays",
             Self::Transactions => "transactions",
             Self::Pull => "pull",
@@ -101,7 +105,8 @@ impl Checker {
             Self::Duplicate => !view.stored.is_empty() || !view.receives.is_empty(),
             Self::Order | Self::OneValue => view.sightings().next().is_some(),
             Self::Offsets => view.has_progress,
-            Self::FifoOrder => sent(|kind| matches!(kind, Kind::Fifo { .. })),
+            Self::FifoOrder => sent(|kind| matches!(kind, Kind::Fifo { .. } | Kind::Lite { .. })),
+            Self::Lite => sent(|kind| matches!(kind, Kind::Lite { .. })),
             Self::Delays => sent(|kind| matches!(kind, Kind::Delay { .. })),
             Self::Transactions => sent(|kind| matches!(kind, Kind::Half { .. })),
             Self::Pull => {

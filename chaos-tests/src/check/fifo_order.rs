@@ -7,6 +7,9 @@
 //! or a giving up had at least begun. Or it is in the same answer. And nothing of that may come again
 //! afterwards, since then it was not consumed, whatever became of its acknowledgement.
 //!
+//! A lite topic is a message group whose queue nobody else is in; its turn does not come before somebody
+//! subscribes to it. One that is held up must not hold up the others of its topic.
+//!
 //! Groups that were not made for it (`Group` lines) consume concurrently and are not judged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -77,6 +80,8 @@ struct Line<'a> {
     messages: Vec<&'a str>,
     /// When each was acknowledged first; absent: never.
     ok_ns: HashMap<&'a str, u64>,
+    /// It is a lite topic.
+    is_lite: bool,
 }
 
 impl<'a> Line<'a> {
@@ -84,11 +89,16 @@ impl<'a> Line<'a> {
         let mut lines: BTreeMap<Name<'_>, Line<'_>> = BTreeMap::new();
         let mut known = HashSet::new();
         for send in &view.sends {
-            let Kind::Fifo { message_group } = send.kind else { continue };
+            let (message_group, is_lite) = match send.kind {
+                Kind::Fifo { message_group } => (message_group, false),
+                Kind::Lite { lite_topic } => (lite_topic, true),
+                _ => continue,
+            };
             if view.is_topic_deleted(send.topic) {
                 continue;
             }
             let line = lines.entry((send.topic, message_group)).or_default();
+            line.is_lite = is_lite;
             if known.insert((send.topic, send.value)) {
                 line.messages.push(send.value);
             }
@@ -98,6 +108,13 @@ impl<'a> Line<'a> {
             }
         }
         lines
+    }
+}
+
+impl Line<'_> {
+    /// Whoever has the same one, of the same topic, must not be held up with it.
+    fn lane(&self, queue_id: u32) -> u32 {
+        if self.is_lite { u32::MAX } else { queue_id }
     }
 }
 
@@ -277,8 +294,12 @@ fn judge_turns(
         }
     }
     let held = held(view, group, lines, places);
+    let subscribed = subscribed(view, group);
     for (name, line) in lines {
-        let mut free_ns = 0;
+        let mut free_ns = match line.is_lite {
+            true => subscribed.get(name).copied().unwrap_or(u64::MAX),
+            false => 0,
+        };
         for value in &line.messages {
             let key = (name.0, *value);
             let place = places.get(&key);
@@ -301,14 +322,15 @@ fn judge_turns(
             }
             let wait_ms = ms(first.end_ns.saturating_sub(turn_ns));
             turns.waits_ms.push(wait_ms);
-            let beside = held.get(&(name.0, place.queue_id)).into_iter().flatten().find(|one| {
-                one.message_group != name.1 && (one.from_ns..one.until_ns).contains(&turn_ns)
-            });
+            let beside =
+                held.get(&(name.0, line.lane(place.queue_id))).into_iter().flatten().find(|one| {
+                    one.message_group != name.1 && (one.from_ns..one.until_ns).contains(&turn_ns)
+                });
             turns.beside_held += usize::from(beside.is_some());
             if wait_ms > expect.turn_max_ms {
                 let (message_group, max_ms) = (name.1, expect.turn_max_ms);
                 let beside = beside.map_or_else(String::new, |one| {
-                    format!(", while message group {} of its queue was held up", one.message_group)
+                    format!(", while message group {} beside it was held up", one.message_group)
                 });
                 let text = format!(
                     "message group {message_group}, group {group}: {value} came {wait_ms} ms after its \
@@ -335,16 +357,30 @@ struct Held<'a> {
     until_ns: u64,
 }
 
-/// By topic and queue.
+/// When somebody of a group was first told that it subscribes, by topic and lite topic.
+fn subscribed<'a>(view: &View<'a>, by: &str) -> HashMap<Name<'a>, u64> {
+    let mut first_ns = HashMap::new();
+    for operation in &view.operations {
+        let Action::Subscribe { group, topic, lite_topics } = operation.action() else { continue };
+        let Some(ok_ns) = operation.ok_ns().filter(|_| group == by) else { continue };
+        for lite_topic in lite_topics {
+            let first_ns = first_ns.entry((topic.as_str(), lite_topic.as_str())).or_insert(ok_ns);
+            *first_ns = ok_ns.min(*first_ns);
+        }
+    }
+    first_ns
+}
+
+/// By topic and lane.
 fn held<'a>(
     view: &View<'a>,
     group: &str,
     lines: &BTreeMap<Name<'a>, Line<'a>>,
     places: &Places<'a>,
 ) -> HashMap<(&'a str, u32), Vec<Held<'a>>> {
-    let mut of: HashMap<Name<'_>, &str> = HashMap::new();
+    let mut of: HashMap<Name<'_>, (&str, &Line<'_>)> = HashMap::new();
     for (name, line) in lines {
-        of.extend(line.messages.iter().map(|value| ((name.0, *value), name.1)));
+        of.extend(line.messages.iter().map(|value| ((name.0, *value), (name.1, line))));
     }
     let mut last_ns: HashMap<Name<'_>, u64> = HashMap::new();
     let mut held: HashMap<(&str, u32), Vec<Held<'_>>> = HashMap::new();
@@ -352,7 +388,8 @@ fn held<'a>(
         let Some(end) = receive.operation.end else { continue };
         for delivery in receive.deliveries {
             let key = (receive.topic, &*delivery.value);
-            let (Some(message_group), Some((place, _))) = (of.get(&key), places.get(&key)) else {
+            let (Some((message_group, line)), Some((place, _))) = (of.get(&key), places.get(&key))
+            else {
                 continue;
             };
             let from_ns = last_ns.insert(key, end.time_ns);
@@ -361,7 +398,8 @@ fn held<'a>(
             {
                 let until_ns = end.time_ns;
                 let one = Held { message_group, from_ns, until_ns };
-                held.entry((receive.topic, place.queue_id)).or_default().push(one);
+                let lane = line.lane(place.queue_id);
+                held.entry((receive.topic, lane)).or_default().push(one);
             }
         }
     }
@@ -505,7 +543,7 @@ mod tests {
         assert_eq!((finding.verdict, finding.figures["turns_beside_held"]), (Verdict::Pass, 1.0));
         let finding = waiting(15_000);
         let text = "message group y, group g: y2 came 12996 ms after its turn, at most 8000 ms are \
-                    allowed, while message group x of its queue was held up";
+                    allowed, while message group x beside it was held up";
         assert_eq!(finding.violations[0].text, text);
     }
 

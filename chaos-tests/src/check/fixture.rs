@@ -102,7 +102,7 @@ impl History {
         self
     }
 
-    /// Nothing is wrong with it: messages that keep an order, come later, are decided about, are pulled
+    /// Nothing is wrong with it: messages that keep an order, lie in a lite topic, come later, are decided about, are pulled
     /// or become dead letters; and one fault, after which all go on.
     pub fn good_features() -> Self {
         let mut history = Self::new();
@@ -125,22 +125,24 @@ impl History {
         history.sent_half("no").at(32_000).checked("no").ended("no", false);
         history.end_transaction(Phase::Fail, "no", true).sent_half("never");
         history.received("g", &[("yes", 1)], 10_000).acked("g", "yes", 1);
+        history.subscribed(Phase::Ok, "g", &["z"]);
         history.mark("faults").fault_begins("kill", "n1").sent_at("last", 5);
         history.status("n2", "leader", 2, 4, 4).fault_ends("kill", "n1", true);
-        history.mark("healed").mark("drain");
-        history.received("g", &[("last", 1)], 10_000).acked("g", "last", 1);
+        history.mark("healed").sent_lite("z", "z1").mark("drain");
+        history.received("g", &[("last", 1), ("z1", 1)], 10_000).acked("g", "last", 1);
+        history.acked("g", "z1", 1);
         // "x1" is a dead letter, and no reader of its queue passes over it.
-        let stored = ["x1", "x2", "y1", "due", "yes", "last"];
+        let stored = ["x1", "x2", "y1", "due", "yes", "last", "z1"];
         let all: Vec<_> = stored.into_iter().zip(0..).collect();
         history.got_offset(None).pulled(0, &all[..4], 4).kept_offset(Phase::Ok, 4);
-        history.got_offset(Some(4)).pulled(4, &all[4..], 6).pulled(6, &[], 6);
-        history.asked_offset(None, 6).asked_offset(Some(0), 0).mark("drained");
+        history.got_offset(Some(4)).pulled(4, &all[4..], 7).pulled(7, &[], 7);
+        history.asked_offset(None, 7).asked_offset(Some(0), 0).mark("drained");
         for node in ["n1", "n2", "n3"] {
             history.status(node, if node == "n2" { "leader" } else { "follower" }, 2, 9, 9);
             for (value, offset) in &all {
                 history.stored(node, 0, *offset, value);
             }
-            history.dead_letter(node, 0, "x1", "t", "id-x1").progress(node, [6, 6, 0, 6]);
+            history.dead_letter(node, 0, "x1", "t", "id-x1").progress(node, [7, 7, 0, 7]);
         }
         history.undecided(0).mark("end");
         history
@@ -188,6 +190,12 @@ impl History {
         self.push(1, Phase::Ok, send_of(value, Kind::Fifo { message_group }), None)
     }
 
+    /// Acknowledged, of a lite topic.
+    pub fn sent_lite(&mut self, lite_topic: &str, value: &str) -> &mut Self {
+        let action = send_of(value, Kind::Lite { lite_topic: lite_topic.to_owned() });
+        self.push(1, Phase::Invoke, action.clone(), None).push(1, Phase::Ok, action, None)
+    }
+
     /// Acknowledged, and to come at this time.
     pub fn sent_later(&mut self, value: &str, due_ms: u64) -> &mut Self {
         let action = send_of(value, Kind::Delay { due_ms });
@@ -227,6 +235,13 @@ impl History {
     }
 
     // Consumption.
+
+    /// Whoever receives, unless it says otherwise, says to which lite topics it subscribes.
+    pub fn subscribed(&mut self, phase: Phase, group: &str, lite_topics: &[&str]) -> &mut Self {
+        let lite_topics = lite_topics.iter().map(|name| (*name).to_owned()).collect();
+        let action = Action::Subscribe { group: group.into(), topic: "t".into(), lite_topics };
+        self.push(3, Phase::Invoke, action.clone(), None).push(3, phase, action, None)
+    }
 
     pub fn group(&mut self, group: &str, max_attempts: u32, fifo: bool) -> &mut Self {
         let group = group.to_owned();

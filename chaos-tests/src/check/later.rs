@@ -35,7 +35,7 @@ impl<'a> Later<'a> {
     /// Whether an acknowledged message must be there by the line `end`.
     pub(super) fn is_owed(&self, send: &Send<'_>, end: &Event) -> bool {
         match send.kind {
-            Kind::Normal | Kind::Fifo { .. } => true,
+            Kind::Normal | Kind::Fifo { .. } | Kind::Lite { .. } => true,
             Kind::Delay { .. } => {
                 due_ns(send).is_some_and(|due_ns| due_ns < end.time_ns)
                     && !self.recalled.contains(&(send.topic, send.value))

@@ -4,7 +4,7 @@
 //! hold what it would need; it never asks the cluster. Each has unit tests with bad histories.
 //!
 //! - Messages: [`lost`], [`phantom`], [`duplicate`], [`order`], [`one_value`], [`offsets`].
-//! - What messages can do: [`fifo_order`], [`delays`], [`transactions`], [`pull`], [`dead_letters`].
+//! - What messages can do: [`fifo_order`], [`lite`], [`delays`], [`transactions`], [`pull`], [`dead_letters`].
 //! - Raft: [`leaders`], [`committed`], [`replicas`].
 //! - Clients' view in time: [`linearizable`], [`availability`].
 //! - Whether the run proves anything: [`vacuity`].
@@ -28,6 +28,7 @@ mod judge;
 mod later;
 pub mod leaders;
 pub mod linearizable;
+pub mod lite;
 pub mod lost;
 pub mod offsets;
 pub mod one_value;
@@ -120,6 +121,7 @@ fn run(checker: Checker, view: &View<'_>, expect: &Expectations) -> Finding {
         Checker::OneValue => one_value::check(view),
         Checker::Offsets => offsets::check(view, expect),
         Checker::FifoOrder => fifo_order::check(view, expect),
+        Checker::Lite => lite::check(view),
         Checker::Delays => delays::check(view, expect),
         Checker::Transactions => transactions::check(view, expect),
         Checker::Pull => pull::check(view, expect),

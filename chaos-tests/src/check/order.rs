@@ -38,7 +38,9 @@ fn queues<'v>(view: &'v View<'_>) -> BTreeMap<(&'v str, u32), Vec<Placed<'v>>> {
     // A send that repeats another one, with its message id, is stored where that was.
     let mut firsts: HashMap<(&str, &str), &Send<'_>> = HashMap::new();
     // A delayed or half message comes into its queue later than its send, whenever that is.
-    let at_once = |send: &&Send<'_>| matches!(send.kind, Kind::Normal | Kind::Fifo { .. });
+    let at_once = |send: &&Send<'_>| {
+        matches!(send.kind, Kind::Normal | Kind::Fifo { .. } | Kind::Lite { .. })
+    };
     for send in view.sends.iter().filter(at_once) {
         let first = firsts.entry((send.topic, send.value)).or_insert(send);
         if send.operation.invoke.index < first.operation.invoke.index {

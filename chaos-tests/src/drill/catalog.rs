@@ -18,8 +18,8 @@ use crate::fault::{
     StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
 };
 use crate::load::{
-    Admin, Churn, DeadLetters, Delay, Fifo, Flood, Official, Pull, Queue, Redelivery, Retried,
-    Transactions, Workload,
+    Admin, Churn, DeadLetters, Delay, Fifo, Flood, Lite, Official, Pull, Queue, Redelivery,
+    Retried, Transactions, Workload,
 };
 
 const THREE: Size = Size { name_servers: 2, brokers: 3 };
@@ -493,6 +493,25 @@ const DRILLS: &[Drill] = &[
         ..NOTHING
     },
     Drill {
+        name: "lite-kills",
+        about: "Leaders, then all brokers, are killed under lite topics: each keeps its order, and \
+                subscriptions survive without being said again.",
+        workloads: lite,
+        plan: |_| kills(),
+        expect: || requiring(&[Checker::FifoOrder, Checker::Lite], interrupted()),
+        ..NOTHING
+    },
+    Drill {
+        name: "lite-faults",
+        about: "The leader stands still, is cut off, all lose their power, each is restarted, under \
+                lite topics: each keeps its order.",
+        needs: &[Need::Network, Need::Volumes],
+        workloads: lite,
+        plan: |_| in_turn(),
+        expect: || requiring(&[Checker::FifoOrder, Checker::Lite], interrupted()),
+        ..NOTHING
+    },
+    Drill {
         name: "delay-kills",
         about: "Leaders, then all brokers, are killed while delayed messages wait: none is early, \
                 lost, or delivered after its recall.",
@@ -744,6 +763,10 @@ fn features() -> Vec<Box<dyn Workload>> {
 
 fn fifo() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Fifo::default())]
+}
+
+fn lite() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Lite::default())]
 }
 
 fn delay() -> Vec<Box<dyn Workload>> {

@@ -97,6 +97,15 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt_id: Option<String>,
     },
+    /// A client says to which lite topics it subscribes.
+    Subscribe {
+        /// The consumer group.
+        group: String,
+        /// The topic whose lite topics these are.
+        topic: String,
+        /// All that it subscribes to from then on.
+        lite_topics: Vec<String>,
+    },
     /// A delivery is acknowledged: the group is done with the message.
     Ack {
         /// The consumer group.
@@ -364,6 +373,11 @@ pub enum Kind {
     Fifo {
         /// The message group.
         message_group: String,
+    },
+    /// It is delivered to those who subscribe to its lite topic, after those that were sent to that before.
+    Lite {
+        /// The lite topic.
+        lite_topic: String,
     },
     /// It is delivered when it is due.
     Delay {

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LAST_LIMIT: Duration = Duration::from_secs(30);
 /// A message that was given back comes again after this.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
-const COUNT_MAX: i32 = 8;
+pub(super) const COUNT_MAX: i32 = 8;
 /// Of the messages of some message groups, one in so many is poison.
 const POISON_EVERY: u64 = 40;
 /// The first of them: soon.
@@ -89,7 +89,10 @@ impl Workload for Fifo {
     fn start(&self, context: &Context) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for number in 0..self.message_groups {
-            let producing = produce(self.clone(), number, context.clone());
+            let message_group = format!("g{number}");
+            let kind = Kind::Fifo { message_group: message_group.clone() };
+            let names = (self.topic.clone(), message_group);
+            let producing = produce(names, kind, self.rate_per_s, context.clone());
             tasks.spawn(context.sending.track_future(producing));
         }
         for number in 0..self.members as u64 {
@@ -102,19 +105,17 @@ impl Workload for Fifo {
     }
 }
 
-/// Sends the messages of one message group.
-async fn produce(fifo: Fifo, number: usize, context: Context) {
-    let Ok((client, _)) = Client::start(&context.brokers, Role::Producer(&fifo.topic)) else {
-        return;
-    };
-    let producer = Producer {
-        client,
-        process: context.recorder.process(),
-        topic: fifo.topic,
-        message_group: format!("g{number}"),
-        context,
-    };
-    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / fifo.rate_per_s));
+/// Sends the messages of one message group, or of one lite topic, of a topic.
+pub(super) async fn produce(
+    (topic, line): (String, String),
+    kind: Kind,
+    rate_per_s: f64,
+    context: Context,
+) {
+    let Ok((client, _)) = Client::start(&context.brokers, Role::Producer(&topic)) else { return };
+    let process = context.recorder.process();
+    let producer = Producer { client, process, topic, line, kind, context };
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate_per_s));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for position in 0.. {
         tokio::select! {
@@ -131,15 +132,17 @@ struct Producer {
     client: Arc<Client>,
     process: u32,
     topic: String,
-    message_group: String,
+    /// Its message group.
+    line: String,
+    kind: Kind,
     context: Context,
 }
 
 impl Producer {
     /// False: it was given up, and nothing may follow it.
     async fn send_until_acknowledged(&self, position: u64) -> bool {
-        let kind = Kind::Fifo { message_group: self.message_group.clone() };
-        let value = format!("{}-{}-{position}", self.topic, self.message_group);
+        let kind = &self.kind;
+        let value = format!("{}-{}-{position}", self.topic, self.line);
         let id = MessageId::generate().to_string();
         let mut stopped_at = None;
         loop {
@@ -151,7 +154,7 @@ impl Producer {
                 kind: kind.clone(),
             };
             let operation = self.context.recorder.invoke(self.process, action(None), None);
-            match self.client.send(message(&self.topic, &id, &value, &kind)).await {
+            match self.client.send(message(&self.topic, &id, &value, kind)).await {
                 Ok(entry) => {
                     operation.ok(action(u64::try_from(entry.offset).ok()), None);
                     return true;
@@ -190,7 +193,12 @@ async fn consume(mut member: Member, mut random: ChaCha8Rng) {
 
 /// Consumes an answer in its order. What follows a message that was not consumed, in its message group,
 /// is left alone.
-async fn take(member: &Member, deliveries: Vec<Delivery>, is_plain: bool, random: &mut ChaCha8Rng) {
+pub(super) async fn take(
+    member: &Member,
+    deliveries: Vec<Delivery>,
+    is_plain: bool,
+    random: &mut ChaCha8Rng,
+) {
     let mut held_up: HashSet<String> = HashSet::new();
     for mut delivery in deliveries {
         let message_group = message_group(&delivery.seen.value).to_owned();

@@ -1,7 +1,10 @@
 //! One member of a consumer group, on the wire, whose every call is a line of the history.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use raftmq_proto::v2::{ClientType, LiteSubscriptionAction};
 
 use super::Context;
 use super::native::{Client, Delivery, Receive, Role};
@@ -19,6 +22,8 @@ pub(super) struct Member {
     pub(super) topic: String,
     pub(super) context: Context,
     client: Arc<Client>,
+    /// Of what kind it is, if it consumes lite topics.
+    lite: Option<ClientType>,
     process: u32,
     /// Of the receive that is under way, or was lost.
     attempt: u64,
@@ -27,11 +32,35 @@ pub(super) struct Member {
 impl Member {
     /// None: there are no brokers.
     pub(super) fn join(context: &Context, group: &str, topic: &str) -> Option<Self> {
-        let (client, _) = Client::start(&context.brokers, Role::Consumer(group)).ok()?;
+        Self::join_as(context, group, topic, None)
+    }
+
+    /// A member that consumes lite topics of `topic`, once it subscribes to some.
+    pub(super) fn join_lite(
+        context: &Context,
+        group: &str,
+        topic: &str,
+        client_type: ClientType,
+    ) -> Option<Self> {
+        Self::join_as(context, group, topic, Some(client_type))
+    }
+
+    fn join_as(
+        context: &Context,
+        group: &str,
+        topic: &str,
+        lite: Option<ClientType>,
+    ) -> Option<Self> {
+        let role = match lite {
+            Some(client_type) => Role::Lite(group, topic, client_type),
+            None => Role::Consumer(group),
+        };
+        let (client, _) = Client::start(&context.brokers, role).ok()?;
         Some(Self {
             group: group.to_owned(),
             topic: topic.to_owned(),
             client,
+            lite,
             process: context.recorder.process(),
             attempt: 0,
             context: context.clone(),
@@ -40,7 +69,31 @@ impl Member {
 
     /// Gone without a word, with what it has in its hands; another one takes its place.
     pub(super) fn die(self) -> Option<Self> {
-        Self::join(&self.context, &self.group, &self.topic)
+        Self::join_as(&self.context, &self.group, &self.topic, self.lite)
+    }
+
+    /// Changes to which lite topics it subscribes; `all` is everything it has then. Whether that counts.
+    pub(super) async fn subscribe(
+        &self,
+        action: LiteSubscriptionAction,
+        names: Vec<String>,
+        all: &BTreeSet<String>,
+    ) -> bool {
+        let subscribe = Action::Subscribe {
+            group: self.group.clone(),
+            topic: self.topic.clone(),
+            lite_topics: all.iter().cloned().collect(),
+        };
+        let operation = self.context.recorder.invoke(self.process, subscribe.clone(), None);
+        match self.client.subscribe((&self.group, &self.topic), action, names).await {
+            Ok(()) => operation.ok(subscribe, None),
+            Err(failed) => {
+                failed.end(operation, subscribe);
+                tokio::time::sleep(PAUSE).await;
+                return false;
+            }
+        }
+        true
     }
 
     /// One receive. It repeats the last one, if that brought nothing; nothing when it is not answered.

@@ -1,5 +1,5 @@
 //! A client on the wire, for what the client library behind the operators' commands does not do: message
-//! groups, delays, transactions, pulling.
+//! groups, delays, transactions, pulling, lite topics.
 //!
 //! It knows all brokers, and goes on to the next one when the one it talks to does not answer. Each call
 //! is one attempt at one broker, so that a history has a line for each. A telemetry stream to each broker
@@ -72,6 +72,8 @@ pub(super) enum Role<'a> {
     Producer(&'a str),
     /// It receives for this group.
     Consumer(&'a str),
+    /// It receives for this group from lite topics of this topic.
+    Lite(&'a str, &'a str, v2::ClientType),
 }
 
 /// A client. Dropped, it is gone without a word.
@@ -208,7 +210,7 @@ impl Client {
         let entry = v2::AckMessageEntry {
             message_id: delivery.seen.message_id.clone(),
             receipt_handle: delivery.receipt_handle.clone(),
-            lite_topic: None,
+            lite_topic: delivery.lite_topic.clone(),
         };
         let message = v2::AckMessageRequest {
             group: Some(resource(group)),
@@ -262,12 +264,32 @@ impl Client {
             message_id: delivery.seen.message_id.clone(),
             delivery_attempt: attempt,
             max_delivery_attempts: attempt,
-            lite_topic: None,
+            lite_topic: delivery.lite_topic.clone(),
         };
         let request = self.request(message, TIMEOUT);
         let answer = self.call(TIMEOUT, async |mut broker| {
             broker.forward_message_to_dead_letter_queue(request).await
         });
+        self.judge(answer.await?.into_inner().status)
+    }
+
+    /// Changes to which lite topics this client subscribes.
+    pub(super) async fn subscribe(
+        &self,
+        (group, topic): (&str, &str),
+        action: v2::LiteSubscriptionAction,
+        lite_topics: Vec<String>,
+    ) -> Result<(), Failed> {
+        let message = v2::SyncLiteSubscriptionRequest {
+            action: action.into(),
+            topic: Some(resource(topic)),
+            group: Some(resource(group)),
+            lite_topic_set: lite_topics,
+            ..Default::default()
+        };
+        let request = self.request(message, TIMEOUT);
+        let answer =
+            self.call(TIMEOUT, async |mut broker| broker.sync_lite_subscription(request).await);
         self.judge(answer.await?.into_inner().status)
     }
 
@@ -424,6 +446,7 @@ pub(super) struct Delivery {
     /// As it stands in the history.
     pub(super) seen: history::Delivery,
     pub(super) receipt_handle: String,
+    lite_topic: Option<String>,
 }
 
 impl Delivery {
@@ -437,7 +460,8 @@ impl Delivery {
             queue_id: u32::try_from(system.queue_id).ok(),
             offset: system.queue_offset.and_then(|offset| u64::try_from(offset).ok()),
         };
-        Self { seen, receipt_handle: system.receipt_handle.unwrap_or_default() }
+        let receipt_handle = system.receipt_handle.unwrap_or_default();
+        Self { seen, receipt_handle, lite_topic: system.lite_topic }
     }
 }
 
@@ -467,6 +491,10 @@ pub(super) fn message(topic: &str, id: &str, value: &str, kind: &history::Kind) 
         history::Kind::Fifo { message_group } => {
             system.message_type = MessageType::Fifo.into();
             system.message_group = Some(message_group.clone());
+        }
+        history::Kind::Lite { lite_topic } => {
+            system.message_type = MessageType::Lite.into();
+            system.lite_topic = Some(lite_topic.clone());
         }
         history::Kind::Delay { due_ms } => {
             system.message_type = MessageType::Delay.into();
@@ -554,6 +582,18 @@ fn settings(role: Role<'_>) -> Settings {
             let group = Some(resource(group));
             let subscription = v2::Subscription { group, ..Default::default() };
             (v2::ClientType::SimpleConsumer, v2::settings::PubSub::Subscription(subscription))
+        }
+        Role::Lite(group, topic, client_type) => {
+            let entry = v2::SubscriptionEntry {
+                topic: Some(resource(topic)),
+                expression: Some(everything()),
+            };
+            let subscription = v2::Subscription {
+                group: Some(resource(group)),
+                subscriptions: vec![entry],
+                ..Default::default()
+            };
+            (client_type, v2::settings::PubSub::Subscription(subscription))
         }
     };
     Settings {

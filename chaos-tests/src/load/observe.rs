@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::admin_client::AdminClient;
 use raftmq_proto::raftmq::peer_client::PeerClient;
+use raftmq_proto::v2::MessageType;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
@@ -17,6 +18,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const PEEK_COUNT: u32 = 100;
+const LITE_COUNT: u32 = 1000;
 /// The name under which what the leader says of offsets is written down: whoever leads answers.
 const LEADER: &str = "leader";
 
@@ -49,7 +51,14 @@ pub fn progress(context: &Context, groups: Vec<String>) -> JoinSet<()> {
                 asked += 1;
                 let address = &context.admin[asked % context.admin.len()];
                 if let Ok(described) = describe_group(address, group, false).await {
+                    let of_lite = lite_topics_of(address, &described, false).await;
                     record_progress(&context.recorder, group, described, LEADER);
+                    record_lite_progress(
+                        &context.recorder,
+                        group,
+                        of_lite.unwrap_or_default(),
+                        LEADER,
+                    );
                 }
             }
             tokio::time::sleep(PROGRESS_INTERVAL).await;
@@ -103,7 +112,9 @@ pub(crate) async fn read_everything(
     }
     for group in groups {
         let described = describe_group(admin_address, group, true).await?;
+        let of_lite = lite_topics_of(admin_address, &described, true).await?;
         record_progress(recorder, group, described, name);
+        record_lite_progress(recorder, group, of_lite, name);
         let dead_letters = dead_letters(group);
         let mut node = AdminClient::new(channel(admin_address, READ_TIMEOUT)?);
         let request = wire::DescribeTopicRequest { name: dead_letters.clone(), this_node: true };
@@ -130,29 +141,40 @@ async fn read_topic(
 ) -> anyhow::Result<()> {
     let mut node = AdminClient::new(channel(admin_address, READ_TIMEOUT)?);
     let request = wire::DescribeTopicRequest { name: topic.to_owned(), this_node: true };
-    for queue in node.describe_topic(request).await?.into_inner().queues {
-        let mut next = queue.min_offset;
-        while next < queue.max_offset {
+    let described = node.describe_topic(request).await?.into_inner();
+    let ordinary = described
+        .queues
+        .iter()
+        .map(|it| (String::new(), it.queue_id, it.min_offset, it.max_offset));
+    let mut queues: Vec<_> = ordinary.collect();
+    if described.topic.is_some_and(|topic| topic.message_types.contains(&MessageType::Lite.into()))
+    {
+        let lite_topics = lite_topics(admin_address, topic, true).await?.into_iter();
+        queues.extend(lite_topics.map(|it| (it.name, it.queue_id, it.min_offset, it.max_offset)));
+    }
+    for (lite_topic, queue_id, min_offset, max_offset) in queues {
+        let mut next = min_offset;
+        while next < max_offset {
             let request = wire::PeekMessagesRequest {
                 topic: topic.to_owned(),
-                queue_id: Some(queue.queue_id),
+                queue_id: Some(queue_id),
                 offset: Some(next),
                 count: PEEK_COUNT,
                 this_node: true,
-                ..Default::default()
+                lite_topic: lite_topic.clone(),
             };
             let messages = node.peek_messages(request).await?.into_inner().messages;
-            ensure!(!messages.is_empty(), "queue {} has a hole at {next}", queue.queue_id);
+            ensure!(!messages.is_empty(), "queue {queue_id} has a hole at {next}");
             for message in messages {
                 let properties = message.system_properties.unwrap_or_default();
                 let origin = properties
                     .dead_letter_queue
                     .map(|from| Origin { topic: from.topic, message_id: from.message_id });
                 let offset = properties.queue_offset.unwrap_or_default() as u64;
-                ensure!(offset == next, "queue {}: {offset} where {next} belongs", queue.queue_id);
+                ensure!(offset == next, "queue {queue_id}: {offset} where {next} belongs");
                 let stored = Action::Stored {
                     topic: topic.to_owned(),
-                    queue_id: queue.queue_id,
+                    queue_id,
                     offset,
                     value: String::from_utf8_lossy(&message.body).trim_end().to_owned(),
                     message_id: properties.message_id,
@@ -164,6 +186,40 @@ async fn read_topic(
         }
     }
     Ok(())
+}
+
+/// All lite topics of a topic.
+async fn lite_topics(
+    admin_address: &str,
+    topic: &str,
+    this_node: bool,
+) -> anyhow::Result<Vec<wire::LiteTopic>> {
+    let mut node = AdminClient::new(channel(admin_address, TIMEOUT)?);
+    let (topic, count) = (topic.to_owned(), LITE_COUNT);
+    let mut request = wire::ListLiteTopicsRequest { topic, count, this_node, ..Default::default() };
+    let mut all = Vec::new();
+    loop {
+        let page = node.list_lite_topics(request.clone()).await?.into_inner();
+        all.extend(page.lite_topics);
+        if page.next_name.is_empty() {
+            return Ok(all);
+        }
+        request.from_name = page.next_name;
+    }
+}
+
+/// The lite topics of all topics that a group consumes, each with its topic.
+async fn lite_topics_of(
+    admin_address: &str,
+    described: &wire::DescribeGroupResponse,
+    this_node: bool,
+) -> anyhow::Result<Vec<(String, wire::LiteTopic)>> {
+    let mut all = Vec::new();
+    for queue in described.progress.iter().filter(|queue| queue.lite_topic_count > 0) {
+        let of_topic = lite_topics(admin_address, &queue.topic, this_node).await?.into_iter();
+        all.extend(of_topic.map(|it| (queue.topic.clone(), it)));
+    }
+    Ok(all)
 }
 
 async fn describe_group(
@@ -182,7 +238,8 @@ fn record_progress(
     described: wire::DescribeGroupResponse,
     node: &str,
 ) {
-    for queue in described.progress {
+    // Of its lite topics it tells only what they have together.
+    for queue in described.progress.into_iter().filter(|queue| queue.lite_topic_count == 0) {
         let progress = Action::Progress {
             group: group.to_owned(),
             topic: queue.topic,
@@ -191,6 +248,27 @@ fn record_progress(
             next_offset: queue.next_offset,
             min_offset: queue.min_offset,
             max_offset: queue.max_offset,
+        };
+        recorder.observe(progress, Some(node.to_owned()));
+    }
+}
+
+fn record_lite_progress(
+    recorder: &Recorder,
+    group: &str,
+    lite_topics: Vec<(String, wire::LiteTopic)>,
+    node: &str,
+) {
+    for (topic, lite_topic) in lite_topics {
+        let Some(own) = lite_topic.groups.iter().find(|it| it.group == group) else { continue };
+        let progress = Action::Progress {
+            group: group.to_owned(),
+            topic,
+            queue_id: lite_topic.queue_id,
+            commit_offset: own.commit_offset,
+            next_offset: own.next_offset,
+            min_offset: lite_topic.min_offset,
+            max_offset: lite_topic.max_offset,
         };
         recorder.observe(progress, Some(node.to_owned()));
     }

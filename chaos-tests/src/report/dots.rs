@@ -131,6 +131,9 @@ fn title(invocation: &Invocation<'_>) -> String {
     let what = match &invocation.begin.action {
         Action::Send { topic, value, .. } => format!("send of {value} to {topic}"),
         Action::Receive { group, topic, .. } => format!("receive by {group} from {topic}"),
+        Action::Subscribe { group, lite_topics, .. } => {
+            format!("{} lite topics wanted for {group}", lite_topics.len())
+        }
         Action::Ack { group, value, .. } => format!("ack of {value} by {group}"),
         Action::ChangeInvisible { group, value, invisible_ms, .. } => {
             format!("{value} kept from {group} for {invisible_ms} ms")

@@ -44,6 +44,7 @@ CHECKS = {
         lite_checks.lite_simple,
         lite_checks.lite_quota,
         lite_checks.lite_topic_quota,
+        lite_checks.lite_exclusive,
         lite_checks.lite_illegal_name,
     )
 }

@@ -20,6 +20,10 @@ EACH = 8
 QUIET_SECONDS = 5
 # Well before red-0 becomes visible again.
 UNBLOCKED_SECONDS = 8
+# For the server's settings to arrive.
+READY_SECONDS = 10
+# The client tells the server all its subscriptions every 30 s.
+SYNCED_SECONDS = 33
 NAME_LENGTH_MAX = 64
 ILLEGAL_LITE_TOPIC = 40020
 LITE_TOPIC_QUOTA_EXCEEDED = 42901
@@ -124,7 +128,8 @@ class Poisoned(Exception):
 def lite_simple(clients, topic, group):
     """red-0 is not acked: green goes on, and red comes again, in order."""
     consumer = clients.lite_simple_consumer(group, topic)
-    subscribe(consumer, "red", "green")
+    subscribe_when_ready(consumer, "red")
+    subscribe(consumer, "green")
     producer = clients.producer(topic)
     red_id = send(producer, topic, "red", 0)
     receive_one(consumer, red_id, ARRIVAL_SECONDS, INVISIBLE_SECONDS)
@@ -172,6 +177,30 @@ def lite_topic_quota(clients, topic, _group):
     return "the third was refused, the others go on"
 
 
+def lite_exclusive(clients, topic, group):
+    """In this group a lite topic belongs to the member that subscribed to it last."""
+    of_one, of_two = Arrivals(), Arrivals()
+    one = clients.lite_push_consumer(group, topic, of_one.add)
+    two = clients.lite_push_consumer(group, topic, of_two.add)
+    # Of one character: longer names would not be taken from another member (see subscribe).
+    subscribe(one, "r", "g")
+    producer = clients.producer(topic)
+    send(producer, topic, "r", 0)
+    of_one.wait(1)
+    subscribe(two, "r")
+    send(producer, topic, "r", 1)
+    of_two.wait(1)
+    # The client does not heed that it is told, and asks for "r" again with that.
+    time.sleep(SYNCED_SECONDS)
+    send(producer, topic, "r", 2)
+    send(producer, topic, "g", 0)
+    of_one.wait(2)
+    of_two.wait(2)
+    expect(of_one.bodies == ["r-0", "g-0"], f"to the former owner came {of_one.bodies}")
+    expect(of_two.bodies == ["r-1", "r-2"], f"to the owner came {of_two.bodies}")
+    return "the former owner did not get it back, and kept the other lite topic"
+
+
 def lite_illegal_name(clients, topic, group):
     """Blank names do not get out of the client, and long ones only with a message."""
     producer = clients.producer(topic)
@@ -200,6 +229,20 @@ def subscribe(consumer, *lite_topics):
     for lite_topic in lite_topics:
         consumer.subscribe_lite(lite_topic)
     consumer.subscribe_lite_all()
+
+
+def subscribe_when_ready(consumer, lite_topic):
+    """A simple consumer does not wait at its start for the server's settings. Until they come, its
+    quota is 0."""
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            subscribe(consumer, lite_topic)
+            return
+        except LiteSubscriptionQuotaExceededException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def send_in_turn(clients, topic):
