@@ -504,7 +504,7 @@ mod tests {
         let finding = waiting(2_500);
         assert_eq!((finding.verdict, finding.figures["turns_beside_held"]), (Verdict::Pass, 1.0));
         let finding = waiting(15_000);
-        let text = "message group y, group g: y2 came 12996 ms after its turn, at most 8000 ms are \
+        let text = "message group y, group g: y2 came 12996 ms after its turn, at most 6000 ms are \
                     allowed, while message group x of its queue was held up";
         assert_eq!(finding.violations[0].text, text);
     }
