@@ -190,6 +190,20 @@ impl State {
         }
     }
 
+    /// Log index of the first record that a queue still has: before [`Self::trimmed_before`] only those of
+    /// index entries that were moved later.
+    pub(crate) fn needed_from(&self, store: &StateStore) -> u64 {
+        let mut needed = self.trimmed_before;
+        moved_before(store, needed, |_, moved| {
+            let stays = self.topics.contains_key(&moved.topic_id);
+            if stays {
+                needed = moved.log_index;
+            }
+            !stays
+        });
+        needed
+    }
+
     fn counters(&self) -> Vec<u8> {
         let mut value = Vec::with_capacity(24);
         value.extend_from_slice(&self.next_topic_id.to_be_bytes());

@@ -727,7 +727,7 @@ const DRILLS: &[Drill] = &[
     },
 ];
 
-pub(super) fn step(fault: impl Fault + 'static, hold_s: f64, rest_s: f64) -> Step {
+fn step(fault: impl Fault + 'static, hold_s: f64, rest_s: f64) -> Step {
     Step {
         fault: Box::new(fault),
         hold: Duration::from_secs_f64(hold_s),
@@ -833,7 +833,7 @@ fn calm() -> Expectations {
 }
 
 /// A majority is up all the time, and a dead leader is noticed at once.
-fn available() -> Expectations {
+pub(super) fn available() -> Expectations {
     Expectations {
         faults_min: 1,
         ok_sends_per_fault_min: 5,
