@@ -1,6 +1,6 @@
 # make run       install what is missing, build in release mode, start a three-node cluster here
 # make test      every check: format, lints, unit, property, integration, official clients, failover
-# make chaos-ci  every failure drill once; needs root for networks and power cuts
+# make chaos-ci  every failure drill once, or SUITE=messages; needs root for networks and power cuts
 # make selftest  show that the drills catch planted bugs
 # make compare   the same process faults for Apache RocketMQ, side by side (downloads; half an hour)
 # make sim       deterministic simulation: SEEDS=1..200
@@ -45,12 +45,12 @@ chaos: setup
 	$(CARGO_TARGET_DIR)/debug/chaos --runs $(CARGO_TARGET_DIR)/chaos/smoke \
 		suite smoke --jobs 3 --budget 10m --allow-missing
 
-# Each drill once; counted in the ledger.
+# Each drill of a suite once; counted in the ledger.
 chaos-ci: setup
 	$(CARGO) build --locked -p raftmq -p raftmq-chaos-tests
 	rm -rf $(CARGO_TARGET_DIR)/chaos/ci
 	$(CARGO_TARGET_DIR)/debug/chaos --runs $(CARGO_TARGET_DIR)/chaos/ci \
-		--ledger chaos-tests/ledger.jsonl suite ci --jobs 4 --budget 60m --seed $(or $(SEED),1)
+		--ledger chaos-tests/ledger.jsonl suite $(or $(SUITE),ci) --jobs 4 --budget 60m --seed $(or $(SEED),1)
 
 # Shows that each planted bug is caught by its drill.
 selftest: setup

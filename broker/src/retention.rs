@@ -11,8 +11,6 @@
 //! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
 //! waits, for one more retention at the most.
 
-use std::collections::BTreeSet;
-
 use raftmq_proto::raftmq as wire;
 use raftmq_raft_store::planted::Bug;
 use raftmq_raft_store::planted::planted;
@@ -157,7 +155,6 @@ fn held(node: &Node, old: u64, since_ms: u64) -> Option<u64> {
         unit.is_none()
     });
     let state = node.state.read();
-    let topic_ids: BTreeSet<u32> = state.topics.keys().copied().collect();
     for (ids, consumption) in &state.consumptions {
         for (queue_id, progress) in consumption.each() {
             // A smaller offset never came into the queue later.
@@ -169,21 +166,6 @@ fn held(node: &Node, old: u64, since_ms: u64) -> Option<u64> {
         }
     }
     drop(state);
-    // What stays in its queue keeps its record, which may hold up others in turn.
-    loop {
-        let mut needed = cut;
-        state::moved_before(store, cut, |_, moved| {
-            let stays = moved.placed_index >= cut && topic_ids.contains(&moved.topic_id);
-            if stays {
-                needed = moved.log_index;
-            }
-            !stays
-        });
-        if needed == cut {
-            break;
-        }
-        cut = needed;
-    }
     metrics::gauge!("raftmq_retention_held_index", node.labels(&[])).set(if cut < old {
         cut as f64
     } else {
@@ -192,9 +174,19 @@ fn held(node: &Node, old: u64, since_ms: u64) -> Option<u64> {
     Some(cut)
 }
 
-/// On every node: deletes what was trimmed.
+/// On every node: deletes what was trimmed, and of what no record is in a queue any more.
+///
+/// A record that was moved into a queue later keeps its segment, and nothing else: what came into its queue
+/// when the record did is trimmed all the same. Otherwise each record moved over a cut would move the cut
+/// back over others, and where messages are delayed all the time nothing would ever go.
 async fn let_go(node: &Node) -> Result<(), String> {
-    let before = node.state.read().trimmed_before;
+    let before = {
+        let state = node.state.read();
+        match planted(Bug::RetentionPastUnread) {
+            true => state.trimmed_before,
+            false => state.needed_from(node.group.store()),
+        }
+    };
     let log = node.group.log();
     if !log.sealed_segments().iter().any(|segment| segment.next_index <= before) {
         return Ok(());

@@ -13,6 +13,7 @@ use cluster::code;
 use cluster::message;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::v2::Code;
+use raftmq_proto::v2::MessageType;
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -155,6 +156,37 @@ async fn a_node_that_was_away_longer_than_the_log_reaches_back_gets_a_snapshot()
     let kept: u64 = described.queues.iter().map(|queue| queue.max_offset - queue.min_offset).sum();
     assert!(kept > 0 && kept < 200, "retention kept {kept}");
     assert_eq!(drain(&cluster, victim, "t", "g", kept as usize).await.len() as u64, kept);
+}
+
+/// Each cut has messages on both sides of it: stored before, and in their queue later.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_goes_on_where_messages_are_delayed_all_the_time() {
+    let cluster = Cluster::start_with(1, |config| {
+        config.segment_bytes = 64 << 10;
+        // Longer than a message is delayed: what waits when its segment is old would be carried.
+        config.retention_bytes = 1 << 20;
+        config.retention_interval = Duration::from_millis(200);
+    })
+    .await;
+    let topic = wire::CreateTopicRequest {
+        name: "t".into(),
+        message_types: vec![MessageType::Delay.into()],
+        ..Default::default()
+    };
+    cluster.admin(0).await.create_topic(topic).await.unwrap();
+    let mut client = cluster.client(0).await;
+    let body = "x".repeat(4_000);
+    // Without a pause: everything would be in its queue by then.
+    for number in 0..3000 {
+        let mut sent = message("t", &format!("id-{number}"), &body);
+        let due = std::time::SystemTime::now() + Duration::from_millis(50);
+        sent.system_properties.as_mut().unwrap().delivery_timestamp = Some(due.into());
+        assert_eq!(code(&cluster::send(&mut client, vec![sent]).await.status), Code::Ok);
+        if number % 100 == 99 && cluster.status(0).await[0].raft_first_index > 1000 {
+            return;
+        }
+    }
+    panic!("the log begins at {}", cluster.status(0).await[0].raft_first_index);
 }
 
 async fn voter(cluster: &Cluster, number: usize) {

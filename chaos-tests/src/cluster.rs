@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
+use raftmq_proto::names::DEAD_LETTER_PREFIX;
 use raftmq_proto::raftmq as wire;
 use raftmq_proto::raftmq::admin_client::AdminClient;
 use raftmq_proto::raftmq::name_server_client::NameServerClient;
@@ -405,12 +406,15 @@ impl Cluster {
         Ok(made)
     }
 
-    /// Every topic and group, and every group that a name server has a route of; one line each.
+    /// Every topic and group, and every group that a name server has a route of; one line each. Without topics
+    /// of dead letters, which come with the first one.
     pub async fn inventory(&self) -> anyhow::Result<Vec<String>> {
         let mut admin = self.admin().await?;
         let topics = admin.list_topics(wire::ListTopicsRequest { this_node: false }).await?;
         let groups = admin.list_groups(wire::ListGroupsRequest { this_node: false }).await?;
-        let topics = topics.into_inner().topics.into_iter().map(|it| format!("topic {}", it.name));
+        let topics = topics.into_inner().topics.into_iter().map(|it| it.name);
+        let topics = topics.filter(|name| !name.starts_with(DEAD_LETTER_PREFIX));
+        let topics = topics.map(|name| format!("topic {name}"));
         let groups = groups.into_inner().groups.into_iter().map(|it| format!("group {}", it.name));
         let mut lines: Vec<String> = topics.chain(groups).collect();
         for server in self.name_servers.iter().filter(|server| server.process.is_some()) {

@@ -28,6 +28,7 @@ Examples:
   chaos drill kill-leader --seed 7    one drill; its report is chaos-runs/kill-leader-7/report.html
   chaos suite smoke                   the quick ones
   chaos suite ci --budget 30m         each drill once
+  chaos suite messages --jobs 6       every fault under everything that messages can do
   chaos compare                       the same faults for Apache RocketMQ, side by side
   chaos selftest                      show that planted bugs are caught
   chaos check chaos-runs/kill-leader-7/history.jsonl
@@ -98,7 +99,7 @@ enum Verb {
     },
     /// Run several drills
     Suite {
-        /// smoke, ci or full
+        /// smoke, ci, messages or full
         name: String,
         /// No further drill begins after this time, such as 15m
         #[arg(long, default_value = "60m", value_parser = duration)]
@@ -321,7 +322,7 @@ impl Book {
         let prepared = *drill;
         let prepare = tokio::task::spawn_blocking(move || drill::prepare(&prepared));
         if let Err(error) = prepare.await? {
-            println!("{:<20} seed {seed:<6} UNKNOWN  {error:#}", drill.name);
+            println!("{:<30} seed {seed:<6} UNKNOWN  {error:#}", drill.name);
             return Ok(Verdict::Unknown);
         }
         let directory = drill::directory(&self.runs, drill.name, seed);
@@ -348,7 +349,7 @@ impl Book {
             });
             say!("{line}");
         } else {
-            say!("{name:<20} seed {seed:<6} UNKNOWN  {reason}");
+            say!("{name:<30} seed {seed:<6} UNKNOWN  {reason}");
         }
     }
 
@@ -360,7 +361,7 @@ impl Book {
         let verdict = format!("{:?}", run.verdict).to_uppercase();
         let bit = run.faults.iter().filter(|fault| fault.bit).count();
         say!(
-            "{:<20} seed {:<6} {verdict:<8} {:>4} s, {bit} of {} faults had an effect; {}",
+            "{:<30} seed {:<6} {verdict:<8} {:>4} s, {bit} of {} faults had an effect; {}",
             run.drill,
             run.seed,
             run.duration_ms / 1000,
@@ -374,7 +375,7 @@ impl Book {
     }
 
     async fn suite(&self, name: &str, suite: &Suite) -> anyhow::Result<Verdict> {
-        let drills = drill::suite(name).context("suites are smoke, ci and full")?;
+        let drills = drill::suite(name).context("suites are smoke, ci, messages and full")?;
         let rounds = if name == "full" { 3 } else { 1 };
         let begin = Instant::now();
         let runs = (0..rounds).flat_map(|round| drills.iter().map(move |drill| (round, *drill)));

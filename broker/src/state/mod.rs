@@ -246,6 +246,24 @@ impl State {
         }
     }
 
+    fn has_queue(&self, topic_id: u32, queue_id: u32) -> bool {
+        self.topics.get(&topic_id).is_some_and(|topic| topic.queue(queue_id).is_some())
+    }
+
+    /// Log index of the first record that a queue still has: before [`Self::trimmed_before`] only those of
+    /// index entries that were moved later.
+    pub(crate) fn needed_from(&self, store: &StateStore) -> u64 {
+        let mut needed = self.trimmed_before;
+        moved_before(store, needed, |_, moved| {
+            let stays = self.has_queue(moved.topic_id, moved.queue_id);
+            if stays {
+                needed = moved.log_index;
+            }
+            !stays
+        });
+        needed
+    }
+
     fn counters(&self) -> Vec<u8> {
         let mut value = Vec::with_capacity(24);
         value.extend_from_slice(&self.next_topic_id.to_be_bytes());
@@ -371,6 +389,7 @@ pub(crate) fn timer(store: &StateStore, timer: &wire::Timer) -> Option<(wire::Ti
 /// An index entry whose record was stored before it came into its queue.
 pub(crate) struct Moved {
     pub(crate) topic_id: u32,
+    pub(crate) queue_id: u32,
     /// Log index of the record.
     pub(crate) log_index: u64,
     /// Log index of the entry that put it into its queue.
@@ -382,13 +401,14 @@ impl Moved {
         Self {
             log_index: keys::u64_at(key, 1),
             topic_id: keys::u32_at(key, 9),
+            queue_id: keys::u32_at(key, 13),
             placed_index: keys::u64_at(value, 0),
         }
     }
 }
 
 /// Calls `visit` with every moved index entry whose record lies in an entry before `log_index`, until
-/// it says `false`. Some may have been in topics that are gone.
+/// it says `false`. Some may have been in topics or lite topics that are gone.
 pub(crate) fn moved_before(
     store: &StateStore,
     log_index: u64,

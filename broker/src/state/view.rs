@@ -85,9 +85,14 @@ impl View<'_> {
         self.state.time_ms
     }
 
-    /// Retention has let go of everything before this log index.
+    /// Retention has let go of everything that came into its queue before this log index.
     pub fn trimmed_before(&self) -> u64 {
         self.state.trimmed_before
+    }
+
+    /// The first log index of which a record is still in a queue, as far as retention has let go.
+    pub fn needed_from(&self) -> u64 {
+        self.state.needed_from(self.store)
     }
 
     /// No timer is due before this time; `u64::MAX` without one.

@@ -24,6 +24,11 @@ fn trimmed_before(replica: &Replica) -> u64 {
     state.view(&replica.store).trimmed_before()
 }
 
+fn needed_from(replica: &Replica) -> u64 {
+    let state = replica.state.read();
+    state.view(&replica.store).needed_from()
+}
+
 #[test]
 fn what_came_into_its_queue_before_goes() {
     let (mut replica, next) = replica();
@@ -41,6 +46,7 @@ fn what_came_into_its_queue_before_goes() {
 fn a_record_that_was_moved_after_the_decision_stays() {
     for in_one_entry in [false, true] {
         let (mut replica, next) = replica();
+        let stored_at = next - 3;
         let (redrive, trim) = (commands::redrive(DEAD, &[0]), commands::trim(next));
         if in_one_entry {
             replica.apply(5, &[redrive, trim]);
@@ -48,14 +54,34 @@ fn a_record_that_was_moved_after_the_decision_stays() {
             setup::one(&mut replica, 5, redrive);
             setup::one(&mut replica, 5, trim);
         }
-        assert_eq!(trimmed_before(&replica), 0, "the leader decides again");
-        assert_eq!(setup::readable(&replica, 1), [(0, "a".to_owned()), (1, "a".to_owned())]);
+        assert_eq!((trimmed_before(&replica), needed_from(&replica)), (next, stored_at));
+        assert_eq!(setup::readable(&replica, 1), [(1, "a".to_owned())]);
+        replica.reload();
+        assert_eq!(needed_from(&replica), stored_at);
         // Once it is old itself, it goes.
         let next = replica.next_index();
         setup::one(&mut replica, 6, commands::trim(next));
-        assert_eq!(trimmed_before(&replica), next);
+        assert_eq!((trimmed_before(&replica), needed_from(&replica)), (next, next));
         assert!(setup::readable(&replica, 1).is_empty());
     }
+}
+
+/// Where messages are delayed all the time, some are moved over every cut.
+#[test]
+fn a_record_that_was_moved_keeps_nothing_but_itself() {
+    let mut replica = setup::with(commands::group("g", 1));
+    let mut stored_at = Vec::new();
+    for number in 0..10 {
+        // Each comes into its queue when the next two are stored already.
+        let now_ms = 10 * number;
+        stored_at.push(replica.next_index());
+        setup::one(&mut replica, now_ms, commands::send_at(&number.to_string(), now_ms + 15));
+        setup::one(&mut replica, now_ms, commands::fire(now_ms));
+    }
+    setup::one(&mut replica, 100, commands::trim(stored_at[8]));
+    let seen = || (trimmed_before(&replica), needed_from(&replica));
+    assert_eq!(seen(), (stored_at[8], stored_at[6]));
+    assert_eq!(setup::readable(&replica, 1), [(6, "6".to_owned()), (7, "7".to_owned())]);
 }
 
 #[test]
@@ -78,7 +104,7 @@ fn what_was_in_a_deleted_topic_holds_nothing() {
     setup::one(&mut replica, 5, commands::redrive(DEAD, &[0]));
     let delete = wire::DeleteTopic { name: "t".to_owned() };
     replica.apply(6, &[Command::DeleteTopic(delete), commands::trim(next)]);
-    assert_eq!(trimmed_before(&replica), next);
+    assert_eq!((trimmed_before(&replica), needed_from(&replica)), (next, next));
 }
 
 #[test]

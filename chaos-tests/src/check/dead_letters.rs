@@ -2,13 +2,15 @@
 //! one dead letter that says where it comes from.
 //!
 //! How often is in the `group` lines. A consumer may also give up on a message itself (`dead_letter`). An
-//! answer to a `receive` that never arrived may have counted as a delivery that nobody saw.
+//! answer to a `receive` that never arrived may have counted as a delivery that nobody saw; so may one that
+//! was lost between brokers, where the one that was asked asked the next leader, and answered.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::judge::{Judge, ms};
 use super::operation::Outcome;
 use super::view::{Place, Send, Stored, View, dead_letters_of};
+use super::window::is_calm;
 use super::{Checker, Expectations, Finding};
 use crate::history::Action;
 
@@ -51,6 +53,11 @@ fn groups<'a>(view: &View<'a>) -> BTreeMap<&'a str, u32> {
     groups.filter(|(group, _)| !view.is_group_deleted(group)).collect()
 }
 
+/// After a fault calls may still be on their way to a leader that is gone.
+const SETTLING_NS: u64 = 5_000_000_000;
+/// From a delivery to the next one of a message, at the latest: longer than any invisible time here.
+const NEXT_NS_MAX: u64 = 25_000_000_000;
+
 /// Topic and value.
 type Key<'a> = (&'a str, &'a str);
 
@@ -74,11 +81,13 @@ struct Group<'v> {
     given_up: HashSet<Key<'v>>,
     /// Dead letters by value, at each place.
     letters: BTreeMap<&'v str, Vec<&'v Stored<'v>>>,
+    /// Dead letters that somebody read and retention then let go of.
+    trimmed: HashSet<&'v str>,
     /// Replicas that lack a dead letter are found by these.
     replicas: Vec<&'v str>,
     sends: HashMap<&'v str, &'v Send<'v>>,
-    /// When the last receive without a known end began.
-    lost_ns: Option<u64>,
+    /// From when to when receives took that may have counted for messages nobody saw.
+    lost_ns: Vec<(u64, u64)>,
     drained: bool,
 }
 
@@ -91,15 +100,18 @@ impl<'v> Group<'v> {
             acked: HashMap::new(),
             given_up: HashSet::new(),
             letters: BTreeMap::new(),
+            trimmed: trimmed(view, name),
             replicas: view.replicas(&expect.replicas),
             sends: view.sends.iter().map(|send| (send.value, send)).collect(),
-            lost_ns: None,
+            lost_ns: Vec::new(),
             drained: view.drained().is_some(),
         };
         for receive in view.receives.iter().filter(|receive| receive.group == name) {
             let begin_ns = receive.operation.invoke_ns();
-            if receive.operation.outcome() == Outcome::Unknown {
-                group.lost_ns = group.lost_ns.max(Some(begin_ns));
+            let end_ns = receive.operation.end.map_or(u64::MAX, |end| end.time_ns);
+            let is_unknown = receive.operation.outcome() == Outcome::Unknown;
+            if is_unknown || !is_calm(&view.windows, (begin_ns, end_ns), SETTLING_NS) {
+                group.lost_ns.push((begin_ns, end_ns));
             }
             let Some(end) = receive.operation.end else { continue };
             for delivery in receive.deliveries {
@@ -218,7 +230,9 @@ impl<'v> Group<'v> {
         let last = chain.iter().max_by_key(|handed| handed.attempt);
         let seen = last.map_or(0, |handed| handed.attempt);
         let last_begin_ns = last.map_or(0, |handed| handed.begin_ns);
-        let may_have_seen_less = self.lost_ns.is_some_and(|lost_ns| lost_ns > last_begin_ns);
+        let next_ns = last_begin_ns.saturating_add(NEXT_NS_MAX);
+        let may_have_seen_less =
+            self.lost_ns.iter().any(|(from, until)| *from < next_ns && *until > last_begin_ns);
         if seen < self.max_attempts && !may_have_seen_less {
             let max = self.max_attempts;
             let text = format!("{who}, was delivered {seen} times, {max} are allowed");
@@ -236,6 +250,7 @@ impl<'v> Group<'v> {
             if dead_letters_of(topic).is_some()
                 || self.acked.contains_key(key)
                 || self.letters.contains_key(value)
+                || self.trimmed.contains(value)
             {
                 continue;
             }
@@ -246,6 +261,26 @@ impl<'v> Group<'v> {
             judge.violation(text, chain.iter().map(|handed| handed.line));
         }
     }
+}
+
+/// What was read of a group's dead letters and lies below the `min_offset` of its queue.
+fn trimmed<'v>(view: &'v View<'v>, group: &str) -> HashSet<&'v str> {
+    let is_of_group = |topic: &str| dead_letters_of(topic) == Some(group);
+    let mut min_offsets: HashMap<u32, u64> = HashMap::new();
+    for event in view.events {
+        if let Action::Progress { topic, queue_id, min_offset, .. } = &event.action
+            && is_of_group(topic)
+        {
+            let known = min_offsets.entry(*queue_id).or_default();
+            *known = (*min_offset).max(*known);
+        }
+    }
+    let read = view.receives.iter().filter(|receive| is_of_group(receive.topic));
+    let gone = read.flat_map(|receive| receive.deliveries).filter(|letter| {
+        let min_offset = letter.queue_id.and_then(|queue_id| min_offsets.get(&queue_id));
+        letter.offset.zip(min_offset).is_some_and(|(offset, min_offset)| offset < *min_offset)
+    });
+    gone.map(|letter| &*letter.value).collect()
 }
 
 #[cfg(test)]
@@ -298,6 +333,15 @@ mod tests {
         history.at(1_000).receive_begins(8, "g").mark("drained");
         history.dead_letter("n1", 0, "a", "t", "id-a").mark("end");
         assert_eq!(texts(&history), [""; 0]);
+        // Or the answer was lost between brokers, where a leader died; not one of long before.
+        for (at_ms, is_excused) in [(5_000, true), (60_000, false)] {
+            let mut history = dead(1);
+            let end = history.events.split_off(history.events.len() - 3);
+            history.at(at_ms + 15_000).receive_begins(8, "g").fault_begins("kill", "n1");
+            history.fault_ends("kill", "n1", true).receive_ends(8, "g", &[], 10);
+            history.events.extend(end);
+            assert_eq!(texts(&history).is_empty(), is_excused, "{at_ms}");
+        }
         // Or its consumer gave it up.
         let mut history = History::new();
         history.group("g", 2, false).sent_at("a", 0).received("g", &[("a", 1)], 10);
@@ -314,6 +358,20 @@ mod tests {
         history.mark("drained").stored("n1", 0, 0, "a").stored("n1", 0, 1, "b").mark("end");
         let text = "a of topic t in group g: never acknowledged, and no dead letter";
         assert_eq!(texts(&history), [text]);
+        // It was one, and retention let go of it.
+        for (min_offset, texts_expected) in [(1, &[][..]), (0, &[text][..])] {
+            let mut read = History::new();
+            read.received_at("reader", "a", 0, 0).progress("n1", [1, 1, min_offset, 1]);
+            for event in &mut read.events {
+                if let Action::Receive { topic, .. } | Action::Progress { topic, .. } =
+                    &mut event.action
+                {
+                    *topic = "%DLQ%g".to_owned();
+                }
+            }
+            read.events.extend(history.events.iter().cloned());
+            assert_eq!(texts(&read), texts_expected, "{min_offset}");
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Default for Expectations {
             settling_max_ms: None,
             clock_slack_ms: 100,
             // Less than any invisible time. Usually a tenth of a second.
-            turn_max_ms: 8000,
+            turn_max_ms: 6000,
             late_max_ms: 3000,
             restarting_faults: None,
             admin_reads_may_be_stale: false,

@@ -9,6 +9,7 @@
 //!
 //! A lite topic is a message group whose queue nobody else is in; its turn does not come before somebody
 //! subscribes to it. One that is held up must not hold up the others of its topic.
+//! A message waits for its turn only while somebody asks: consumers that are all at work are no delay.
 //!
 //! Groups that were not made for it (`Group` lines) consume concurrently and are not judged.
 
@@ -285,6 +286,7 @@ fn judge_turns(
     let receives = || view.receives.iter().filter(|receive| receive.group == group);
     let lost = receives().filter(|receive| receive.operation.outcome() == Outcome::Unknown);
     let lost: Vec<(u64, u64)> = lost.map(abandoned).collect();
+    let asking = Asking::of(receives());
     let mut firsts: HashMap<Name<'_>, First> = HashMap::new();
     for receive in receives() {
         let Some(end) = receive.operation.end else { continue };
@@ -312,15 +314,18 @@ fn judge_turns(
             else {
                 continue;
             };
+            let waited_ns = asking.time_ns(turn_ns, first.end_ns);
+            let unasked_ns = first.end_ns.saturating_sub(turn_ns).saturating_sub(waited_ns);
             // It should have come by then.
-            let wanted_ns = turn_ns.saturating_add(expect.turn_max_ms.saturating_mul(1_000_000));
+            let max_ns = expect.turn_max_ms.saturating_mul(1_000_000);
+            let wanted_ns = turn_ns.saturating_add(max_ns).saturating_add(unasked_ns);
             let between = (turn_ns.min(first.end_ns), first.end_ns.min(wanted_ns));
             let swallowed =
                 lost.iter().any(|(from, until)| *from < between.1 && *until > between.0);
             if swallowed || !is_calm(&view.windows, between, SETTLING_NS) {
                 continue;
             }
-            let wait_ms = ms(first.end_ns.saturating_sub(turn_ns));
+            let wait_ms = ms(waited_ns);
             turns.waits_ms.push(wait_ms);
             let beside =
                 held.get(&(name.0, line.lane(place.queue_id))).into_iter().flatten().find(|one| {
@@ -339,6 +344,37 @@ fn judge_turns(
                 judge.violation(text, [first.line]);
             }
         }
+    }
+}
+
+/// When somebody asked and was answered: times in order, none of which overlap.
+struct Asking(Vec<(u64, u64)>);
+
+impl Asking {
+    fn of<'v>(receives: impl Iterator<Item = &'v Receive<'v>>) -> Self {
+        let answered = receives.filter(|receive| receive.operation.outcome() == Outcome::Ok);
+        let times = answered.filter_map(|receive| {
+            Some((receive.operation.invoke_ns(), receive.operation.end?.time_ns))
+        });
+        let mut times: Vec<(u64, u64)> = times.collect();
+        times.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (begin, end) in times {
+            match joined.last_mut() {
+                Some((_, until)) if begin <= *until => *until = end.max(*until),
+                _ => joined.push((begin, end)),
+            }
+        }
+        Self(joined)
+    }
+
+    /// For how long between two moments.
+    fn time_ns(&self, from_ns: u64, until_ns: u64) -> u64 {
+        let first = self.0.partition_point(|(_, end)| *end <= from_ns);
+        let overlapping = self.0[first..].iter().take_while(|(begin, _)| *begin < until_ns);
+        overlapping
+            .map(|(begin, end)| (*end).min(until_ns).saturating_sub((*begin).max(from_ns)))
+            .sum()
     }
 }
 
@@ -530,19 +566,21 @@ mod tests {
 
     #[test]
     fn a_message_group_that_is_held_up_holds_up_no_other() {
-        let waiting = |until_ms: u64| {
+        let waiting = |asked_ms: u64, until_ms: u64| {
             let mut history = sent();
             history.received("g", &[("x1", 1)], 10_000).at(2_000).sent_in("y", "y2");
             history.received("g", &[("y1", 1)], 10_000).acked("g", "y1", 1);
-            history.stored("n1", 0, 4, "y2");
-            history.at(until_ms).received("g", &[("y2", 1)], 10_000);
+            history.stored("n1", 0, 4, "y2").at(asked_ms).receive_begins(7, "g");
+            history.at(until_ms).receive_ends(7, "g", &[], 0);
+            history.received("g", &[("y2", 1)], 10_000);
             history.at(until_ms + 10_000).received("g", &[("x1", 2)], 10_000);
             judged(&history)
         };
-        let finding = waiting(2_500);
+        let finding = waiting(2_100, 2_500);
         assert_eq!((finding.verdict, finding.figures["turns_beside_held"]), (Verdict::Pass, 1.0));
-        let finding = waiting(15_000);
-        let text = "message group y, group g: y2 came 12996 ms after its turn, at most 8000 ms are \
+        assert_eq!(waiting(12_000, 15_000).verdict, Verdict::Pass, "nobody asked");
+        let finding = waiting(2_100, 15_000);
+        let text = "message group y, group g: y2 came 12901 ms after its turn, at most 6000 ms are \
                     allowed, while message group x beside it was held up";
         assert_eq!(finding.violations[0].text, text);
     }

@@ -3,7 +3,7 @@
 //!
 //! A pull without a filter brings what lies from the place it names on, without a hole. A place that was
 //! kept at the server (`update_offset`) is what the next question for it is told; one whose outcome is
-//! not known may count at any later time.
+//! not known may count at any later time. What retention has let go of (`min_offset`) is found by no time.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,6 +12,9 @@ use super::operation::{Operation, Outcome};
 use super::view::{Place, View};
 use super::{Checker, Expectations, Finding};
 use crate::history::{Action, Delivery};
+
+/// Within this time of an answer somebody has looked at what retention had let go of by then.
+const LOOKED_NS: u64 = 5_000_000_000;
 
 /// Each pull has no hole; places that are kept come back; the ends of queues are told truthfully; and
 /// in the end each queue was pulled from its beginning to its end.
@@ -177,6 +180,7 @@ fn judge_queries(
 ) -> usize {
     let values = values(view);
     let sent = sent_ms(view);
+    let trimmed = trimmed(view);
     let mut asked = 0;
     for operation in &view.operations {
         let Action::QueryOffset { topic, queue_id, since_ms, offset: Some(offset) } =
@@ -207,7 +211,10 @@ fn judge_queries(
             }
             Some(since_ms) => {
                 let slack_ms = expect.clock_slack_ms;
-                let passed = offset.checked_sub(1).and_then(sent_of);
+                let looked_ns = operation.ok_ns().unwrap_or(0).saturating_add(LOOKED_NS);
+                let mut mins = trimmed.get(&(topic, *queue_id)).into_iter().flatten();
+                let is_first = mins.any(|(at_ns, min)| *at_ns < looked_ns && min >= offset);
+                let passed = offset.checked_sub(1).filter(|_| !is_first).and_then(sent_of);
                 if let Some((begin_ms, _, line)) = passed
                     && *begin_ms > since_ms.saturating_add(slack_ms)
                 {
@@ -232,6 +239,19 @@ fn judge_queries(
         }
     }
     asked
+}
+
+/// When it was seen of each queue that it began where, but for the beginning.
+fn trimmed<'a>(view: &View<'a>) -> HashMap<(&'a str, u32), Vec<(u64, u64)>> {
+    let mut trimmed: HashMap<(&str, u32), Vec<(u64, u64)>> = HashMap::new();
+    for event in view.events {
+        if let Action::Progress { topic, queue_id, min_offset, .. } = &event.action
+            && *min_offset > 0
+        {
+            trimmed.entry((topic, *queue_id)).or_default().push((event.time_ns, *min_offset));
+        }
+    }
+    trimmed
 }
 
 /// What lies at each place.
@@ -331,7 +351,10 @@ mod tests {
         history.asked_offset(Some(0), 0).asked_offset(Some(1_500), 1).asked_offset(Some(9_000), 3);
         assert_eq!(texts(&history), [""; 0]);
         history.asked_offset(Some(1_500), 2).asked_offset(Some(2_500), 1);
+        // Retention has let go of what lay before.
+        history.at(60_000).asked_offset(Some(0), 1).progress("n1", [1, 1, 1, 3]);
         let texts = texts(&history);
+        assert_eq!(texts.len(), 2, "{texts:?}");
         let passed = "is at 2, and the one before it was sent 500 ms later than that";
         assert!(texts[0].ends_with(passed), "{texts:?}");
         assert!(texts[1].ends_with("is at 1, which was acknowledged 499 ms before"), "{texts:?}");

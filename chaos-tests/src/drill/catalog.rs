@@ -1,12 +1,14 @@
 //! All drills there are. A new one is a few lines here, and, if it breaks something new, a file in
 //! [`crate::fault`].
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::messages::{OF_MESSAGES, messages, under_messages};
 use super::{Drill, Need, Step};
 use crate::check::{Checker, Expectations};
 use crate::cluster::Size;
@@ -27,23 +29,32 @@ const FIVE: Size = Size { name_servers: 2, brokers: 5 };
 
 /// Every drill, in the order of `chaos list`.
 pub fn all() -> &'static [Drill] {
-    DRILLS
+    static ALL: LazyLock<Vec<Drill>> = LazyLock::new(|| {
+        DRILLS.iter().copied().chain(DRILLS.iter().filter_map(under_messages)).collect()
+    });
+    &ALL
 }
 
 /// The drill of a name.
 pub fn find(name: &str) -> Option<&'static Drill> {
-    DRILLS.iter().find(|drill| drill.name == name)
+    all().iter().find(|drill| drill.name == name)
 }
 
-/// The drills of a suite: `smoke` takes a few minutes and is part of the project's own tests, `ci`
-/// has each drill once, `full` the same with more rounds and with those that are there for figures.
+/// The drills of a suite: `smoke` takes a few minutes and is part of the project's own tests;
+/// `messages` has every fault under everything that messages can do; `ci` has each other drill once,
+/// and a few of `messages`; `full` has all with more rounds, and those that are there for figures.
 pub fn suite(name: &str) -> Option<Vec<&'static Drill>> {
-    match name {
-        "smoke" => Some(SMOKE.iter().filter_map(|name| find(name)).collect()),
-        "ci" => Some(DRILLS.iter().filter(|drill| !FIGURES.contains(&drill.name)).collect()),
-        "full" => Some(DRILLS.iter().collect()),
-        _ => None,
-    }
+    let in_suite = |drill: &&Drill| match name {
+        "smoke" => SMOKE.contains(&drill.name),
+        "messages" => drill.faults_of.is_some(),
+        "ci" => match drill.faults_of {
+            Some(_) => TELLING.contains(&drill.name),
+            None => !FIGURES.contains(&drill.name),
+        },
+        _ => name == "full",
+    };
+    let drills: Vec<_> = all().iter().filter(in_suite).collect();
+    (!drills.is_empty()).then_some(drills)
 }
 
 const SMOKE: &[&str] = &[
@@ -64,10 +75,19 @@ const SHORT_LOG: &[&str] =
     &["--segment-bytes=262144", "--retention-bytes=1048576", "--retention-interval-ms=500"];
 
 /// A producer is asked soon, and not for minutes.
-const SHORT_TRANSACTIONS: &[&str] = &[
+pub(super) const SHORT_TRANSACTIONS: &[&str] = &[
     "--transaction-timeout-ms=1000",
     "--transaction-check-interval-ms=1000",
     "--transaction-check-max=15",
+];
+
+/// Those of the suite `messages` that `ci` has: what moves all state of messages to another node, and
+/// what no other drill does to it.
+const TELLING: &[&str] = &[
+    "messages-bad-links",
+    "messages-restart-storm",
+    "messages-emptied-disk",
+    "messages-lagging-node",
 ];
 
 /// Many faults, close together: they try nothing that others do not, and give distributions.
@@ -81,7 +101,10 @@ const NOTHING: Drill = Drill {
     broker_options: &[],
     workloads: queue,
     plan: |_| Vec::new(),
+    load_after: Duration::from_secs(3),
+    requires: &[],
     expect: calm,
+    faults_of: None,
 };
 
 const DRILLS: &[Drill] = &[
@@ -462,15 +485,12 @@ const DRILLS: &[Drill] = &[
         about: "Message groups, delays, transactions, pulling and dead letters all at once, while the \
                 leader dies, then all brokers.",
         broker_options: SHORT_TRANSACTIONS,
-        workloads: features,
+        workloads: messages,
         plan: |_| {
             vec![step(Kill::new(Target::Leader), 1.5, 14.0), step(Kill::new(Target::All), 0.5, 5.0)]
         },
-        expect: || {
-            let checkers = [Checker::FifoOrder, Checker::Delays, Checker::Transactions];
-            let others = [Checker::Pull, Checker::DeadLetters];
-            requiring(&[&checkers[..], &others].concat(), interrupted())
-        },
+        requires: OF_MESSAGES,
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -479,7 +499,8 @@ const DRILLS: &[Drill] = &[
                 poison holds up its own message group only.",
         workloads: fifo,
         plan: |_| kills(),
-        expect: || requiring(&[Checker::FifoOrder], interrupted()),
+        requires: &[Checker::FifoOrder],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -489,7 +510,8 @@ const DRILLS: &[Drill] = &[
         needs: &[Need::Network, Need::Volumes],
         workloads: fifo,
         plan: |_| in_turn(),
-        expect: || requiring(&[Checker::FifoOrder], interrupted()),
+        requires: &[Checker::FifoOrder],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -517,7 +539,8 @@ const DRILLS: &[Drill] = &[
                 lost, or delivered after its recall.",
         workloads: delay,
         plan: |_| kills(),
-        expect: || requiring_later(Checker::Delays, interrupted()),
+        requires: &[Checker::Delays],
+        expect: || unordered(interrupted()),
         ..NOTHING
     },
     Drill {
@@ -527,7 +550,8 @@ const DRILLS: &[Drill] = &[
         needs: &[Need::Network, Need::Volumes],
         workloads: delay,
         plan: |_| in_turn(),
-        expect: || requiring_later(Checker::Delays, interrupted()),
+        requires: &[Checker::Delays],
+        expect: || unordered(interrupted()),
         ..NOTHING
     },
     Drill {
@@ -540,7 +564,8 @@ const DRILLS: &[Drill] = &[
             let clocks = [Clock::JumpAhead, Clock::JumpBack, Clock::Fast, Clock::Slow];
             clocks.map(|clock| step(WrongClock::new(clock), 5.0, 2.0)).into()
         },
-        expect: || requiring_later(Checker::Delays, available()),
+        requires: &[Checker::Delays],
+        expect: || unordered(available()),
         ..NOTHING
     },
     Drill {
@@ -550,7 +575,8 @@ const DRILLS: &[Drill] = &[
         broker_options: SHORT_TRANSACTIONS,
         workloads: transactions,
         plan: |_| kills(),
-        expect: || requiring_later(Checker::Transactions, interrupted()),
+        requires: &[Checker::Transactions],
+        expect: || unordered(interrupted()),
         ..NOTHING
     },
     Drill {
@@ -561,7 +587,8 @@ const DRILLS: &[Drill] = &[
         broker_options: SHORT_TRANSACTIONS,
         workloads: transactions,
         plan: |_| in_turn(),
-        expect: || requiring_later(Checker::Transactions, interrupted()),
+        requires: &[Checker::Transactions],
+        expect: || unordered(interrupted()),
         ..NOTHING
     },
     Drill {
@@ -570,7 +597,8 @@ const DRILLS: &[Drill] = &[
                 miss nothing, and find the place they left with the server.",
         workloads: pull,
         plan: |_| kills(),
-        expect: || requiring(&[Checker::Pull], interrupted()),
+        requires: &[Checker::Pull],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -580,7 +608,8 @@ const DRILLS: &[Drill] = &[
         needs: &[Need::Network, Need::Volumes],
         workloads: pull,
         plan: |_| in_turn(),
-        expect: || requiring(&[Checker::Pull], interrupted()),
+        requires: &[Checker::Pull],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -589,7 +618,8 @@ const DRILLS: &[Drill] = &[
                 dead letter, after as many deliveries as are allowed.",
         workloads: dead_letters,
         plan: |_| kills(),
-        expect: || requiring(&[Checker::DeadLetters], interrupted()),
+        requires: &[Checker::DeadLetters],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -599,7 +629,8 @@ const DRILLS: &[Drill] = &[
         needs: &[Need::Network, Need::Volumes],
         workloads: dead_letters,
         plan: |_| in_turn(),
-        expect: || requiring(&[Checker::DeadLetters], interrupted()),
+        requires: &[Checker::DeadLetters],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -747,20 +778,6 @@ fn in_turn() -> Vec<Step> {
     ]
 }
 
-/// Each with less than it has when it is alone.
-fn features() -> Vec<Box<dyn Workload>> {
-    let (fifo, delay, transactions) = (Fifo::default(), Delay::default(), Transactions::default());
-    let (pull, letters) = (Pull::default(), DeadLetters::default());
-    let slower = |queue: Queue| Queue { rate_per_s: 12.0, ..queue };
-    vec![
-        Box::new(Fifo { rate_per_s: 2.0, ..fifo }),
-        Box::new(Delay { rate_per_s: 10.0, ..delay }),
-        Box::new(Transactions { rate_per_s: 10.0, ..transactions }),
-        Box::new(Pull { queue: slower(pull.queue.clone()), ..pull }),
-        Box::new(DeadLetters { queue: slower(letters.queue.clone()), ..letters }),
-    ]
-}
-
 fn fifo() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Fifo::default())]
 }
@@ -820,13 +837,7 @@ fn consumed_queue() -> Vec<Box<dyn Workload>> {
 }
 
 fn queue_and_flood() -> Vec<Box<dyn Workload>> {
-    let flood = Flood {
-        topic: "chaos-flood".to_owned(),
-        rate_per_s: 5000.0,
-        senders: 4000,
-        body_bytes: 1024,
-    };
-    vec![Box::new(Queue::default()), Box::new(flood)]
+    vec![Box::new(Queue::default()), Box::new(Flood::default())]
 }
 
 fn queue_and_admin() -> Vec<Box<dyn Workload>> {
@@ -845,7 +856,7 @@ fn calm() -> Expectations {
 }
 
 /// A majority is up all the time, and a dead leader is noticed at once.
-fn available() -> Expectations {
+pub(super) fn available() -> Expectations {
     Expectations {
         faults_min: 1,
         ok_sends_per_fault_min: 5,
@@ -865,15 +876,9 @@ fn overloaded() -> Expectations {
     Expectations { settling_max_ms: Some(6000), ..available() }
 }
 
-/// The same, and these checkers must have something to look at.
-fn requiring(checkers: &[Checker], mut expect: Expectations) -> Expectations {
-    expect.required.extend(checkers);
-    expect
-}
-
 /// The same, and nothing is delivered as soon as it is sent, so that queues have no order to keep.
-fn requiring_later(checker: Checker, expect: Expectations) -> Expectations {
-    Expectations { skipped: [Checker::Order].into(), ..requiring(&[checker], expect) }
+fn unordered(expect: Expectations) -> Expectations {
+    Expectations { skipped: [Checker::Order].into(), ..expect }
 }
 
 /// For a while nothing can be acknowledged.

@@ -1,6 +1,7 @@
 //! Drills: a cluster, workloads, a plan of faults, and what is expected of it.
 
 mod catalog;
+mod messages;
 mod run;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::catalog::{all, find, suite};
 pub use self::run::{Options, directory, prepare, run};
 pub(crate) use self::run::{given_up, subject, windows};
-use crate::check::Expectations;
+use crate::check::{Checker, Expectations};
 use crate::cluster::Size;
 use crate::fault::Fault;
 use crate::load::Workload;
@@ -32,15 +33,23 @@ pub struct Drill {
     pub workloads: fn() -> Vec<Box<dyn Workload>>,
     /// The faults, one after the other. All chance comes from the argument.
     pub plan: fn(&mut ChaCha8Rng) -> Vec<Step>,
-    /// What the checkers are to demand.
+    /// How long the load goes on after the last fault, when everything is mended.
+    pub load_after: Duration,
+    /// Checkers that must have something to look at, beside the usual ones.
+    pub requires: &'static [Checker],
+    /// What else the checkers are to demand.
     pub expect: fn() -> Expectations,
+    /// The drill whose faults it makes, under another load.
+    pub faults_of: Option<&'static str>,
 }
 
 impl Drill {
     /// What the checkers are to demand of a run of it, at all its brokers.
     pub fn expectations(&self) -> Expectations {
         let replicas = (1..=self.size.brokers).map(|id| format!("broker-{id}")).collect();
-        Expectations { replicas, ..(self.expect)() }
+        let mut expect = Expectations { replicas, ..(self.expect)() };
+        expect.required.extend(self.requires);
+        expect
     }
 }
 

@@ -26,8 +26,6 @@ use crate::{Unmet, paths, until};
 
 /// Load before the first fault, which later figures are compared with.
 const WARM_UP: Duration = Duration::from_secs(4);
-/// Load after the last.
-const COOL_DOWN: Duration = Duration::from_secs(3);
 /// For clients that are processes to be ready: the slowest runtime, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// For what is being sent to be answered or given up: longer than any client waits.
@@ -158,7 +156,7 @@ impl Stages<'_> {
             Ok(()) => self.heal(field).await,
             Err(error) => Err(error),
         };
-        tokio::time::sleep(COOL_DOWN).await;
+        tokio::time::sleep(self.drill.load_after).await;
         self.recorder.mark("stop");
         context.stop.cancel();
         none_left(&context.sending, SENDING_LIMIT).await;

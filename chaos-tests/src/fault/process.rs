@@ -372,6 +372,23 @@ pub(super) async fn take_away(field: &mut Field, broker: usize) -> anyhow::Resul
     Ok(applied_index)
 }
 
+/// For the log to move on, in the slowest drill.
+const OUTRUN_LIMIT: Duration = Duration::from_secs(120);
+
+/// Waits until the leader's log does not reach back to `applied_index`, but not for ever. Where it begins.
+pub(super) async fn outrun(field: &Field, applied_index: u64) -> anyhow::Result<u64> {
+    let begin = Instant::now();
+    loop {
+        let statuses = field.cluster.status().await?;
+        let leader = statuses.iter().find(|status| status.role == "leader");
+        let first_index = leader.map_or(0, |status| status.raft_first_index);
+        if first_index > applied_index + 1 || begin.elapsed() > OUTRUN_LIMIT {
+            return Ok(first_index);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// A follower is away until the others' log does not reach back to what it has; then it must lead.
 #[derive(Default)]
 pub struct Lag {
@@ -404,9 +421,7 @@ impl Fault for Lag {
 
     fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite> {
         Box::pin(async move {
-            let statuses = field.cluster.status().await?;
-            let leader = statuses.iter().find(|status| status.role == "leader");
-            let first_index = leader.context("nobody leads")?.raft_first_index;
+            let first_index = outrun(field, self.applied_index).await?;
             field.cluster.restart(self.broker)?;
             field.cluster.caught_up(self.broker).await?;
             field.cluster.lead(self.broker).await?;

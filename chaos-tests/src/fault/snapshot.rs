@@ -8,7 +8,7 @@ use rand::Rng;
 use serde_json::json;
 
 use super::network::links_of;
-use super::process::{Target, names, take_away};
+use super::process::{Target, names, outrun, take_away};
 use super::{Bite, Fault, Field, Step};
 use crate::Unmet;
 use crate::mesh::{Counterpart, Reason, Setting};
@@ -167,6 +167,7 @@ impl Fault for InterruptedSnapshot {
 
     fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite> {
         Box::pin(async move {
+            outrun(field, self.applied_index).await?;
             let links = self.links(field);
             links_of(field)?
                 .change(&links, |quality| quality.rate_bytes_per_s = Some(BYTES_PER_S))?;

@@ -123,8 +123,8 @@ async fn consume(mut member: Member, max_attempts: u32, mut random: ChaCha8Rng) 
     }
 }
 
-/// Until there is a first dead letter there is nothing to read from.
-async fn read(mut reader: Member) {
+/// Reads dead letters. Until there is a first one there is nothing to read from.
+pub(super) async fn read(mut reader: Member) {
     while !reader.context.end.is_cancelled() {
         let letters = reader.receive(16).await;
         if letters.is_empty() {

@@ -17,8 +17,10 @@ use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::dead_letters::read;
 use super::member::Member;
 use super::native::{Client, Delivery, Role, message};
+use super::observe::dead_letters;
 use super::{Context, Workload};
 use crate::history::{Action, Kind};
 
@@ -59,6 +61,12 @@ impl Default for Fifo {
     }
 }
 
+impl Fifo {
+    fn reader(&self) -> String {
+        format!("{}-reader", self.topic)
+    }
+}
+
 impl Workload for Fifo {
     fn name(&self) -> &'static str {
         "fifo"
@@ -69,7 +77,7 @@ impl Workload for Fifo {
     }
 
     fn groups(&self) -> Vec<(String, String)> {
-        vec![(self.topic.clone(), self.topic.clone())]
+        vec![(self.topic.clone(), self.topic.clone()), (self.reader(), dead_letters(&self.topic))]
     }
 
     fn make_topics(&self) -> Vec<wire::CreateTopicRequest> {
@@ -83,7 +91,8 @@ impl Workload for Fifo {
 
     fn make_groups(&self) -> Vec<wire::CreateGroupRequest> {
         let name = self.topic.clone();
-        vec![wire::CreateGroupRequest { name, fifo: true, ..Default::default() }]
+        let own = wire::CreateGroupRequest { name, fifo: true, ..Default::default() };
+        vec![own, wire::CreateGroupRequest { name: self.reader(), ..Default::default() }]
     }
 
     fn start(&self, context: &Context) -> JoinSet<()> {
@@ -100,6 +109,9 @@ impl Workload for Fifo {
             if let Some(member) = Member::join(context, &self.topic, &self.topic) {
                 tasks.spawn(consume(member, random));
             }
+        }
+        if let Some(reader) = Member::join(context, &self.reader(), &dead_letters(&self.topic)) {
+            tasks.spawn(read(reader));
         }
         tasks
     }

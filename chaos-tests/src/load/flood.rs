@@ -65,6 +65,13 @@ pub struct Flood {
     pub body_bytes: usize,
 }
 
+impl Default for Flood {
+    fn default() -> Self {
+        let topic = "chaos-flood".to_owned();
+        Self { topic, rate_per_s: 5000.0, senders: 4000, body_bytes: 1024 }
+    }
+}
+
 impl Workload for Flood {
     fn name(&self) -> &'static str {
         "flood"

@@ -173,7 +173,7 @@ impl Member {
         let names = (&*self.group, &*self.topic);
         match self.client.change_invisible(names, delivery, invisible).await {
             Ok(()) => operation.ok(action, None),
-            Err(failed) => failed.end(operation, action),
+            Err(failed) => failed.of_replaced_handle().end(operation, action),
         }
     }
 
@@ -192,7 +192,7 @@ impl Member {
                 true
             }
             Err(failed) => {
-                failed.end(operation, action);
+                failed.of_replaced_handle().end(operation, action);
                 false
             }
         }

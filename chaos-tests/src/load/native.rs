@@ -50,6 +50,13 @@ impl Failed {
         self.code.is_some() && self.is_not_done
     }
 
+    /// The same for what replaces the handle it names: a broker that lost the leader's answer on the way
+    /// asks again, with the handle that is replaced by then. It may have taken effect.
+    pub(super) fn of_replaced_handle(mut self) -> Self {
+        self.is_not_done &= self.code != Some(Code::InvalidReceiptHandle);
+        self
+    }
+
     /// Ends an operation as what it was.
     pub(super) fn end(&self, operation: Operation, action: Action) {
         match self.is_not_done {

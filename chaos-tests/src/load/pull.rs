@@ -130,7 +130,7 @@ impl Puller {
                 let since_ms = self.random.random_bool(0.5).then_some(since_ms);
                 self.ask(since_ms).await;
             }
-            if self.random.random_bool(0.03) {
+            if self.random.random_bool(0.08) {
                 place = None;
             }
         }

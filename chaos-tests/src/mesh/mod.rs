@@ -112,14 +112,15 @@ pub fn file_name(drill: &Drill) -> String {
     format!("{}.yaml", drill.name)
 }
 
-/// The whole folder: names and contents.
+/// The whole folder: names and contents. A drill that makes the faults of another one has no file of its own,
+/// since a manifest loads nothing.
 ///
 /// # Errors
 /// A manifest could not be written as YAML.
 pub fn files(drills: &[Drill]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let mut exports = Vec::new();
-    for drill in drills {
+    for drill in drills.iter().filter(|drill| drill.faults_of.is_none()) {
         let export = export(drill).context(drill.name)?;
         if let Export::Manifest { text, .. } = &export {
             files.insert(file_name(drill), text.clone());

@@ -23,6 +23,8 @@ has seen them break a cluster. They break; they neither load a cluster nor judge
 - A fault lasts at least 10 s: Chaos Mesh needs seconds to begin one.
 - Kubernetes starts a container that ended again and again later and later: 0, 10, 20, 40 … 300 s. Rests
   after kills are longer than the drill's by that.
+- A manifest loads nothing, so that the drills `messages-NAME`, which make the faults of NAME under another
+  load, have none of their own.
 - `container-kill` is `kill -9`: nothing is handed over. `pod-kill` runs the hook that hands over.
 
 To check them against Chaos Mesh's own definitions, which are not part of this repository, apply

@@ -18,16 +18,14 @@ use super::table;
 use crate::state;
 use crate::state::DEDUP_WINDOW_MS;
 use crate::state::ENDED_WINDOW_MS;
-use crate::state::Moved;
 use crate::state::Queue;
 
 impl Step<'_> {
     pub(super) fn trim(&mut self, state: &mut State, command: &wire::Trim) -> Outcome {
         let before = command.before_log_index;
         let cuts = self.cuts(state, before);
-        let overtaken = self.is_moved_across(state, before)
-            || self.is_held(state, &cuts, command.stored_before_ms);
-        if overtaken && !planted(Bug::RetentionPastUnread) {
+        let held = self.is_held(state, &cuts, command.stored_before_ms);
+        if held && !planted(Bug::RetentionPastUnread) {
             // The leader decides again.
             return Ok(CommandReply::Done);
         }
@@ -35,9 +33,7 @@ impl Step<'_> {
         for ((topic_id, queue_id), min) in cuts {
             self.trim_queue(state, topic_id, queue_id, min);
         }
-        let mut moved_end = vec![table::MOVED];
-        moved_end.extend_from_slice(&before.to_be_bytes());
-        self.batch.delete_range(&[table::MOVED], &moved_end);
+        self.forget_moved(state, before);
         self.forget(table::MESSAGE_ID, command.stored_before_ms, DEDUP_WINDOW_MS);
         self.forget(table::KEY, command.stored_before_ms, 0);
         self.forget(table::ENDED, u64::MAX, ENDED_WINDOW_MS);
@@ -93,22 +89,17 @@ impl Step<'_> {
         self.skip_trimmed(state, topic_id, queue_id, min);
     }
 
-    /// Whether a record before `before` was moved into a queue since: the entry that moved it may have
-    /// come after the leader's decision and before the trim.
-    fn is_moved_across(&self, state: &State, before: u64) -> bool {
-        let across = |moved: &Moved| {
-            moved.log_index < before
-                && moved.placed_index >= before
-                && state.topics.contains_key(&moved.topic_id)
-        };
-        let written = self.written.iter().filter(|(key, _)| key[0] == table::MOVED);
-        let written = written.filter_map(|(key, value)| Some(Moved::of(key, value.as_ref()?)));
-        let mut found = written.into_iter().any(|moved| across(&moved));
+    /// Drops what is known of moved index entries that are gone. One that came into its queue later stays
+    /// known, and keeps its record, see [`State::needed_from`].
+    fn forget_moved(&mut self, state: &State, before: u64) {
+        let batch = &mut *self.batch;
         state::moved_before(self.store, before, |key, moved| {
-            found |= !self.written.contains_key(key) && across(&moved);
-            !found
+            let stays = state.has_queue(moved.topic_id, moved.queue_id);
+            if moved.placed_index < before || !stays {
+                batch.delete(key);
+            }
+            true
         });
-        found
     }
 
     /// Whether a consumer group holds a message that would go: it may have come by it after the leader's

@@ -789,11 +789,6 @@ impl Model {
     }
 
     fn trim(&mut self, before: u64, since_ms: u64) -> Answer {
-        let queues = self.topics.values().flat_map(|topic| &topic.queues);
-        let mut messages = queues.flat_map(|queue| queue.messages.values());
-        if messages.any(|message| message.written < before && message.placed >= before) {
-            return Answer::Done;
-        }
         for (ids, consumption) in &self.consumptions {
             for (queue, progress) in self.topics[&ids.1].queues.iter().zip(&consumption.queues) {
                 let needed = |(offset, out): (&u64, &Out)| {

@@ -167,9 +167,9 @@ fn consumption(queues: &[Progress], subscriptions: &[wire::Subscription]) -> See
 pub fn of_replica(replica: &Replica, deliveries: &HashMap<u64, u64>) -> Seen {
     let state = replica.state.read();
     let view = state.view(&replica.store);
-    let (trimmed_before, next_due_ms) = (view.trimmed_before(), view.next_due_ms());
+    let (needed_from, next_due_ms) = (view.needed_from(), view.next_due_ms());
     let read = |unit: &Unit| {
-        assert!(unit.log_index >= trimmed_before, "{unit:?} is gone with what was trimmed");
+        assert!(unit.log_index >= needed_from, "{unit:?} is gone with what was trimmed");
         replica.read(unit)
     };
     let queues = |topic_id| {
