@@ -188,6 +188,7 @@ pub(crate) async fn assemble(
     let state = Arc::new(RwLock::new(State::default()));
     let applier = Applier::new(state.clone());
     let events = applier.events();
+    let next_due = applier.next_due();
     let group = RaftGroup::start(group_config(&config, on_fatal), |_| machine(applier)).await?;
     let proposer = Proposer::start(group.handle(), state.clone());
     let node = Node {
@@ -199,6 +200,7 @@ pub(crate) async fn assemble(
         clients: Arc::new(Clients::new()),
         lanes: Arc::new(Lanes::default()),
         events,
+        next_due,
         stop,
     };
     Ok((node, group))

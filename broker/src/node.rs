@@ -31,6 +31,8 @@ pub struct Node {
     pub(crate) clients: Arc<Clients>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// When the next timer is due, milliseconds since 1970; `u64::MAX` without one.
+    pub(crate) next_due: watch::Receiver<u64>,
     /// Cancelled when the node stops answering.
     pub(crate) stop: CancellationToken,
 }

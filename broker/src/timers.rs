@@ -21,9 +21,8 @@ use crate::transaction;
 
 /// Timers of one command: what one entry may hold up others for.
 const FIRE_MAX: u32 = 1000;
-/// Longest sleep: a leader that was just elected looks at once, and a timer that is set for sooner
-/// than the one slept for is at most this late.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Pause after a failure, as when leadership was lost on the way.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// By how much the planted bug fires early.
 pub(crate) const EARLY_MS: u64 = 2_000;
@@ -37,31 +36,37 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 }
 
 async fn tick(node: &Node) {
+    let mut next_due = node.next_due.clone();
     loop {
         let term = node.until_leading().await;
-        if planted(Bug::TimersForgotten) && term > 1 {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            continue;
-        }
-        let (next_due_ms, time_ms) = {
-            let state = node.state.read();
-            (state.next_due_ms, state.time_ms)
-        };
+        let next_due_ms = *next_due.borrow_and_update();
+        let forgotten = planted(Bug::TimersForgotten) && term > 1;
         let early_ms = if planted(Bug::TimerFiresEarly) { EARLY_MS } else { 0 };
-        let now_ms = clock::not_before(time_ms) + early_ms;
-        if next_due_ms > now_ms {
-            let wait = Duration::from_millis(next_due_ms - now_ms).min(LOOK_INTERVAL);
-            tokio::time::sleep(wait).await;
+        let now_ms = clock::not_before(node.state.read().time_ms) + early_ms;
+        if next_due_ms > now_ms || forgotten {
+            tokio::select! {
+                changed = next_due.changed() => if changed.is_err() { return },
+                () = sleep_until_due(next_due_ms, now_ms), if !forgotten => (),
+                () = node.until_not_leading(term) => (),
+            }
             continue;
         }
         match fire(node, now_ms).await {
             Ok(fired) => note(node, fired),
             Err(error) => {
                 tracing::debug!(%error, "what is due will be tried again");
-                tokio::time::sleep(LOOK_INTERVAL).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }
+}
+
+/// The leader's time may run a little slower than the clock that is slept by: a short look more.
+async fn sleep_until_due(next_due_ms: u64, now_ms: u64) {
+    if next_due_ms == u64::MAX {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(Duration::from_millis(next_due_ms - now_ms)).await;
 }
 
 async fn fire(node: &Node, until_ms: u64) -> Result<Fired, Failure> {

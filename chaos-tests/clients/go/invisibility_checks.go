@@ -59,20 +59,30 @@ func (f *fixture) changeInvisible() (string, error) {
 	if message.GetReceiptHandle() == oldHandle {
 		return "", errors.New("the receipt handle stayed the same")
 	}
+	// A repetition, as after an answer that got lost: it is made again, and gets the same handle.
+	newHandle := message.GetReceiptHandle()
+	message.ReceiptHandle = oldHandle
+	if err := consumer.ChangeInvisibleDuration(message, shortInvisible); err != nil {
+		return "", err
+	}
+	if message.GetReceiptHandle() != newHandle {
+		return "", errors.New("the repeated change got another receipt handle")
+	}
+	if _, err := expectReturn(consumer, id); err != nil {
+		return "", err
+	}
+	elapsed := time.Since(changed).Round(time.Millisecond)
 	// Not through Ack: the client ignores the status in its reply.
 	message.ReceiptHandle = oldHandle
 	err = consumer.ChangeInvisibleDuration(message, longInvisible)
 	switch {
 	case err == nil:
-		return "", errors.New("a change with the replaced receipt handle was accepted")
+		return "", errors.New("a change with a receipt handle of an earlier delivery was accepted")
 	case code(err) != invalidReceiptHandle:
-		return "", fmt.Errorf("change with the replaced receipt handle: %w", err)
+		return "", fmt.Errorf("change with a receipt handle of an earlier delivery: %w", err)
 	}
-	if _, err := expectReturn(consumer, id); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("came again after %v; change with the replaced handle: INVALID_RECEIPT_HANDLE",
-		time.Since(changed).Round(time.Millisecond)), nil
+	return fmt.Sprintf("came again after %v; then the old handle: INVALID_RECEIPT_HANDLE",
+		elapsed), nil
 }
 
 // expectReturn waits until the message is visible again, acks it and returns how long it took.

@@ -38,19 +38,19 @@ impl Step<'_> {
         command: &wire::ChangeInvisible,
     ) -> Outcome {
         let receipt = command.receipt.unwrap_or_default();
-        if let Some(record) = state.inflight(&receipt)
-            && record.changed_from != 0
-            && record.changed_from == receipt.nonce
-        {
-            return Ok(CommandReply::Changed { nonce: record.nonce });
-        }
-        if !self.is_current(state, &receipt)? {
-            return Err(Rejection::ReceiptExpired);
-        }
         let Some(record) = state.inflight(&receipt).cloned() else {
             return Err(Rejection::ReceiptExpired);
         };
-        let nonce = self.nonce();
+        // Whoever lost the answer of a change asks again with the receipt that it replaced.
+        let again = record.changed_from != 0 && record.changed_from == receipt.nonce;
+        let current = match again {
+            true => record.visible_at_ms > self.time_ms,
+            false => self.is_current(state, &receipt)?,
+        };
+        if !current {
+            return Err(Rejection::ReceiptExpired);
+        }
+        let nonce = if again { record.nonce } else { self.nonce() };
         let record = wire::InflightRecord {
             visible_at_ms: command.visible_at_ms,
             nonce,

@@ -28,6 +28,7 @@ use raftmq_raft_store::planted::planted;
 use raftmq_raft_store::state::Batch;
 use raftmq_raft_store::state::StateStore;
 use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 use super::Consumption;
 use super::Progress;
@@ -167,6 +168,7 @@ pub enum Event {
 pub struct Applier {
     state: Arc<RwLock<State>>,
     events: broadcast::Sender<Event>,
+    next_due: watch::Sender<u64>,
     stored: Vec<u32>,
     metadata: bool,
 }
@@ -178,7 +180,13 @@ impl Applier {
     /// Applies to `state`.
     pub fn new(state: Arc<RwLock<State>>) -> Self {
         let events = broadcast::Sender::new(EVENTS_MAX);
-        Self { state, events, stored: Vec::new(), metadata: false }
+        let next_due = watch::Sender::new(u64::MAX);
+        Self { state, events, next_due, stored: Vec::new(), metadata: false }
+    }
+
+    /// Where to hear when the next timer is due, see [`State`]; `u64::MAX` without one.
+    pub fn next_due(&self) -> watch::Receiver<u64> {
+        self.next_due.subscribe()
     }
 
     /// Where to hear what was applied.
@@ -246,6 +254,8 @@ impl Apply for Applier {
     }
 
     fn applied(&mut self) {
+        let next_due_ms = self.state.read().next_due_ms;
+        self.next_due.send_if_modified(|told| std::mem::replace(told, next_due_ms) != next_due_ms);
         // Nobody listening is fine.
         if !self.stored.is_empty() {
             self.stored.sort_unstable();

@@ -483,10 +483,15 @@ impl Model {
     }
 
     fn change(&mut self, receipt: &wire::Receipt, at: u64) -> Result<Answer, &'static str> {
+        let now = self.time_ms;
         if let Some(out) = self.out(receipt)
             && out.changed_from != 0
             && out.changed_from == receipt.nonce
         {
+            if out.visible_at_ms <= now {
+                return Err("receipt");
+            }
+            out.visible_at_ms = at;
             return Ok(Answer::Changed(out.delivery));
         }
         if !self.is_current(receipt)? {
