@@ -41,6 +41,7 @@ pub use self::dead_letters::DeadLetters;
 pub use self::delay::Delay;
 pub use self::fifo::Fifo;
 pub use self::flood::{Flood, Surge, SurgeCounts};
+pub(crate) use self::native::send_one;
 pub use self::observe::{observe, progress};
 pub(crate) use self::observe::{read_everything, status, undecided};
 pub use self::official::Official;
