@@ -289,9 +289,9 @@ const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "late-leader",
-        about: "A new topic is acknowledged, then only a follower with a slow disk can lead, which has not \
-                applied it: it waits with its answers until it has.",
-        needs: &[Need::Shim],
+        about: "The last word of a leader does not get to its heir, who has a new topic in its log and does \
+                not know yet that it counts: it answers once it does.",
+        needs: &[Need::Network, Need::Shim],
         plan: |_| repeat(2, || step(LateLeader::default(), 0.3, 4.0)),
         expect: interrupted,
         ..NOTHING

@@ -13,36 +13,42 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
+use super::network::links_of;
 use super::peer::{peer, status};
 use super::process::{Target, names};
 use super::{Bite, Fault, Field, Step};
 use crate::disk::shim::Settings;
 use crate::mesh::{Counterpart, Reason, Setting};
-use crate::{Unmet, load, must, until};
+use crate::net::Link;
+use crate::{Unmet, load, must};
 
-/// Until the drill has seen it lead, the slow broker flushes nothing of its log. What is not flushed is not
-/// applied.
-const FLUSH_DELAY_MS: u64 = 60_000;
+/// What flushes of the heir take longer while the topic is made.
+const HEIR_FLUSH_MS: u64 = 600;
 /// For a flush to be under way: whatever comes now waits for the next one.
-const UNDER_WAY: Duration = Duration::from_millis(500);
-/// For entries that the slow broker has and the other one has not, so that only the slow one can lead.
-const AHEAD: Duration = Duration::from_millis(300);
-/// How long it is slow once it leads.
-const LEADS_SLOWLY: Duration = Duration::from_millis(100);
+const UNDER_WAY: Duration = Duration::from_millis(100);
+/// For the topic to get to the heir, at the latest when that flush is over, and not to be flushed there,
+/// which takes at least one flush more.
+const ON_ITS_WAY: Duration = Duration::from_millis(650);
+/// What flushes of the other one take longer afterwards: only after one of them the heir knows what is
+/// committed. Less than what counts as a disk that hangs.
+const OTHER_FLUSH_MS: u64 = 1200;
+/// How long they do so once the heir leads.
+const LEADS_SLOWLY: Duration = Duration::from_millis(300);
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 const ELECTION_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A new topic is acknowledged; a follower has it in its log, and has not applied it, since its disk is
-/// slow. The two others are killed, and one comes back: the slow one is elected. Who sends to the topic
-/// must not be told that there is none.
+/// One broker is away, the leader makes a new topic, and its word that this is committed does not get to
+/// the only one who has it too, the heir. The leader is killed, the broker that was away comes back, and
+/// the heir is elected, since it alone has everything; but it does not know yet how much of that counts.
+/// Who sends to the topic must not be told that there is none.
 #[derive(Default)]
 pub struct LateLeader {
-    slow: usize,
     leader: usize,
+    heir: usize,
     other: usize,
-    /// Entries that it had to apply when it began to lead.
-    behind_by: u64,
+    /// Whether it knew of the topic when it began to lead.
+    knew: bool,
 }
 
 impl Fault for LateLeader {
@@ -51,54 +57,54 @@ impl Fault for LateLeader {
     }
 
     fn parameters(&self) -> serde_json::Value {
-        json!({ "slow": self.slow + 1 })
+        json!({ "heir": self.heir + 1 })
     }
 
     fn choose<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Vec<String>> {
         Box::pin(async move {
-            ensure!(field.cluster.size() == 3, "more brokers would elect without the slow one");
+            ensure!(field.cluster.size() == 3, "among more brokers there is more than one heir");
             self.leader = field.cluster.leader().await?;
-            self.slow = Target::Follower.choose(field).await?[0];
-            self.other = 3 - self.leader - self.slow;
-            Ok(names(field, &[self.slow, self.leader, self.other]))
+            self.heir = Target::Follower.choose(field).await?[0];
+            self.other = 3 - self.leader - self.heir;
+            Ok(names(field, &[self.leader, self.heir, self.other]))
         })
     }
 
     fn begin<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, ()> {
         Box::pin(async move {
-            let path = newest_segment(field.cluster.data_directory(self.slow))?;
-            let shim = field.shims.get_mut(self.slow).context("the drill has no shims")?;
-            shim.set(&Settings { path, sync_delay_ms: FLUSH_DELAY_MS, ..Settings::default() })?;
-            tokio::time::sleep(UNDER_WAY).await;
-
-            let topic = format!("late-{}", field.random.random::<u32>());
-            create(&field.cluster.admin_addresses()[self.leader], &topic).await?;
-            let goal = status(&mut peer(field, self.leader)?).await?.commit_index;
-            let mut slow = peer(field, self.slow)?;
-            until("the slow broker to have the topic in its log", CALL_LIMIT, async || {
-                let has = status(&mut slow).await?.last_log_index;
-                ensure!(has >= goal, "it has {has} of {goal}");
-                Ok(())
-            })
-            .await?;
+            let to_heir =
+                [Link::new(field.cluster.name(self.leader), field.cluster.name(self.heir))];
             field.cluster.kill(self.other)?;
-            tokio::time::sleep(AHEAD).await;
-            field.cluster.kill(self.leader)?;
-            field.cluster.restart(self.other)?;
-
-            let address = field.cluster.client_addresses()[self.slow].clone();
-            let shim = &mut field.shims[self.slow];
-            let leading = async {
-                let behind_by = until_leading(&mut slow, goal).await;
-                tokio::time::sleep(LEADS_SLOWLY).await;
-                shim.reset().and(behind_by)
+            slow_down(field, self.heir, HEIR_FLUSH_MS)?;
+            tokio::time::sleep(UNDER_WAY).await;
+            let topic = format!("late-{}", field.random.random::<u32>());
+            let admins = field.cluster.admin_addresses();
+            let cut_off = async {
+                tokio::time::sleep(ON_ITS_WAY).await;
+                links_of(field)?.cut(&to_heir)
             };
-            let (behind_by, told) = tokio::join!(leading, send(&address, &topic));
-            self.behind_by = behind_by?;
+            tokio::try_join!(create(&admins[self.leader], &topic), cut_off)?;
+
+            field.cluster.kill(self.leader)?;
+            field.shims[self.heir].reset()?;
+            slow_down(field, self.other, OTHER_FLUSH_MS)?;
+            links_of(field)?.mend(&to_heir)?;
+            field.cluster.restart(self.other)?;
+            let address = field.cluster.client_addresses()[self.heir].clone();
+            let mut heir = peer(field, self.heir)?;
+            let other = &mut field.shims[self.other];
+            let leading = async {
+                until_leading(&mut heir).await?;
+                let knew = knows(&admins[self.heir], &topic).await?;
+                tokio::time::sleep(LEADS_SLOWLY).await;
+                other.reset().map(|()| knew)
+            };
+            let (knew, told) = tokio::join!(leading, send(&address, &topic));
+            self.knew = knew?;
+            let name = field.cluster.name(self.heir);
             must!(
                 told? != Some(Code::TopicNotFound),
-                "topic {topic} was acknowledged, and the next leader, broker-{}, did not know it",
-                self.slow + 1
+                "topic {topic} was acknowledged, and the next leader, {name}, did not know it"
             );
             Ok(())
         })
@@ -106,20 +112,26 @@ impl Fault for LateLeader {
 
     fn end<'a>(&'a mut self, field: &'a mut Field) -> Step<'a, Bite> {
         Box::pin(async move {
+            field.shims[self.other].reset()?;
             field.cluster.restart(self.leader)?;
-            let name = field.cluster.name(self.slow);
-            Ok(match self.behind_by {
-                0 => Bite::Missed(format!("{name} had applied everything when it began to lead")),
-                behind_by => Bite::Bit(format!(
-                    "{name} was elected with {behind_by} entries not applied, and answered late"
-                )),
+            let name = field.cluster.name(self.heir);
+            Ok(match self.knew {
+                true => Bite::Missed(format!("{name} knew of the topic when it began to lead")),
+                false => Bite::Bit(format!("{name} led before it knew of the topic, and waited")),
             })
         })
     }
 
     fn in_chaos_mesh(&self, _: &Setting) -> Result<Counterpart, Reason> {
-        Err("Chaos Mesh gives no order to a slow disk and kills that overlap")
+        Err("Chaos Mesh gives no order to a slow disk, a cut and kills that overlap")
     }
+}
+
+/// Flushes of a broker's log take longer; those of its vote do not.
+fn slow_down(field: &mut Field, broker: usize, sync_delay_ms: u64) -> anyhow::Result<()> {
+    let path = newest_segment(field.cluster.data_directory(broker))?;
+    let shim = field.shims.get_mut(broker).context("the drill has no shims")?;
+    shim.set(&Settings { path, sync_delay_ms, ..Settings::default() })
 }
 
 /// The file that a broker's log is written to.
@@ -137,13 +149,22 @@ async fn create(admin: &str, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many entries up to `goal` it has not applied when it begins to lead. Asks often: a leader whose disk
-/// is slow hands over soon.
-async fn until_leading(slow: &mut PeerClient<Channel>, goal: u64) -> anyhow::Result<u64> {
+/// Whether a topic is in the state of this very broker.
+async fn knows(admin: &str, name: &str) -> anyhow::Result<bool> {
+    let endpoint = Endpoint::from_shared(format!("http://{admin}"))?.timeout(CALL_LIMIT);
+    let request = wire::DescribeTopicRequest { name: name.to_owned(), this_node: true };
+    match AdminClient::new(endpoint.connect().await?).describe_topic(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
+        Err(status) => Err(status.into()),
+    }
+}
+
+async fn until_leading(heir: &mut PeerClient<Channel>) -> anyhow::Result<()> {
     let begin = Instant::now();
     while begin.elapsed() < ELECTION_LIMIT {
-        match status(slow).await {
-            Ok(own) if own.role == "leader" => return Ok(goal.saturating_sub(own.applied_index)),
+        match status(heir).await {
+            Ok(own) if own.role == "leader" => return Ok(()),
             _ => tokio::time::sleep(LOOK_INTERVAL).await,
         }
     }
