@@ -24,11 +24,12 @@ use crate::{Unmet, load, must};
 
 /// What flushes of the heir take longer while the topic is made.
 const HEIR_FLUSH_MS: u64 = 600;
-/// For a flush to be under way: whatever comes now waits for the next one.
+/// For as many entries to be under way as may be: the first in a flush, the others in the next. The topic
+/// sets out when that first flush is over, and is in the third.
 const UNDER_WAY: Duration = Duration::from_millis(100);
-/// For the topic to get to the heir, at the latest when that flush is over, and not to be flushed there,
-/// which takes at least one flush more.
-const ON_ITS_WAY: Duration = Duration::from_millis(650);
+/// From then on until the third flush is half done: of answers over a link of which one direction is cut
+/// only the first is sure to arrive.
+const HALF_FLUSHED: Duration = Duration::from_millis(HEIR_FLUSH_MS * 5 / 2 - 100);
 /// What flushes of the other one take longer afterwards: only after one of them the heir knows what is
 /// committed. Less than what counts as a disk that hangs.
 const OTHER_FLUSH_MS: u64 = 1200;
@@ -80,7 +81,7 @@ impl Fault for LateLeader {
             let topic = format!("late-{}", field.random.random::<u32>());
             let admins = field.cluster.admin_addresses();
             let cut_off = async {
-                tokio::time::sleep(ON_ITS_WAY).await;
+                tokio::time::sleep(HALF_FLUSHED).await;
                 links_of(field)?.cut(&to_heir)
             };
             tokio::try_join!(create(&admins[self.leader], &topic), cut_off)?;
