@@ -277,6 +277,10 @@ fn judge_turns(
         }
     }
     let held = held(view, group, lines, places);
+    let max_ns = expect.turn_max_ms.saturating_mul(1_000_000);
+    // What was asked for beyond measure comes later.
+    let after_load_ns = expect.settling_max_ms.unwrap_or(0).saturating_mul(1_000_000);
+    let settling_ns = SETTLING_NS.saturating_add(after_load_ns);
     for (name, line) in lines {
         let mut free_ns = 0;
         for value in &line.messages {
@@ -291,8 +295,8 @@ fn judge_turns(
             else {
                 continue;
             };
-            let max_ns = expect.turn_max_ms.saturating_mul(1_000_000);
-            let Some(due_ns) = due(&view.windows, turn_ns, first.end_ns, max_ns) else { continue };
+            let came = (turn_ns, first.end_ns);
+            let Some(due_ns) = due(&view.windows, came, max_ns, settling_ns) else { continue };
             // It should have come by then.
             let wanted_ns = due_ns.saturating_add(max_ns);
             let between = (due_ns.min(first.end_ns), first.end_ns.min(wanted_ns));
@@ -320,15 +324,20 @@ fn judge_turns(
     }
 }
 
-/// From when on a message that came at `first_ns` was due, `max_ns` long or until it came: its turn or, if
-/// something was broken then, the moment after which nothing was. None: until it came something was.
-fn due(windows: &[Window<'_>], turn_ns: u64, first_ns: u64, max_ns: u64) -> Option<u64> {
+/// From when on a message was due, `max_ns` long or until it came: its turn or, if something was broken then
+/// or shortly before, the moment after which nothing was. None: until it came something was.
+fn due(
+    windows: &[Window<'_>],
+    (turn_ns, came_ns): (u64, u64),
+    max_ns: u64,
+    settling_ns: u64,
+) -> Option<u64> {
     let mut due_ns = turn_ns;
     loop {
-        let until_ns = first_ns.min(due_ns.saturating_add(max_ns));
-        match calm_after(windows, (due_ns.min(first_ns), until_ns), SETTLING_NS) {
+        let until_ns = came_ns.min(due_ns.saturating_add(max_ns));
+        match calm_after(windows, (due_ns.min(came_ns), until_ns), settling_ns) {
             None => return Some(due_ns),
-            Some(calm_ns) if calm_ns >= first_ns => return None,
+            Some(calm_ns) if calm_ns >= came_ns => return None,
             Some(calm_ns) => due_ns = calm_ns,
         }
     }
