@@ -18,9 +18,6 @@ use crate::{paths, probe};
 /// Tells a process of the product which bug it has.
 const VARIABLE: &str = "RAFTMQ_PLANTED_BUG";
 
-/// The drill of a bug that only a test of the code catches.
-const NO_DRILL: &str = "none";
-
 /// A bug, as `raftmq planted-bugs` lists it.
 #[derive(Clone, Debug, Deserialize)]
 struct Bug {
@@ -53,7 +50,7 @@ pub async fn run(
     seed: u64,
     jobs: usize,
 ) -> anyhow::Result<Vec<Caught>> {
-    let wanted = |bug: &Bug| bug.drill != NO_DRILL && (only.is_empty() || only.contains(&bug.name));
+    let wanted = |bug: &Bug| only.is_empty() || only.contains(&bug.name);
     stream::iter(bugs()?.into_iter().filter(wanted))
         .map(async |bug| {
             let result = catch(runs, &bug, attempts, seed).await?;

@@ -58,7 +58,7 @@ macro_rules! bugs {
                 match self { $(Self::$bug => $promise,)+ }
             }
 
-            /// The drill that must catch it; `none`: so far a test of the code alone does.
+            /// The drill that must catch it.
             pub const fn drill(self) -> &'static str {
                 match self { $(Self::$bug => $drill,)+ }
             }
@@ -85,7 +85,7 @@ bugs! {
     /// The vote is written, but neither its file nor its directory is flushed.
     SkipVoteFsync = "skip-vote-fsync",
         breaks: "a node votes once in a term",
-        drill: "none";
+        drill: "false-candidates";
     /// The vote is kept in memory and reaches the disk with the next purge.
     VoteInMemory = "vote-in-memory",
         breaks: "a node votes once in a term",
@@ -108,7 +108,7 @@ bugs! {
     /// A vote is granted to a candidate whose log is shorter than the voter's.
     VoteForShorterLog = "vote-for-shorter-log",
         breaks: "a leader has everything committed",
-        drill: "none";
+        drill: "false-candidates";
     /// A voter whose disk was emptied takes part again under its old id without asking the group.
     EmptiedNodeVotes = "emptied-node-votes",
         breaks: "a node with an empty disk answers no Raft message",
@@ -116,7 +116,7 @@ bugs! {
     /// A new leader serves before it has applied what was committed before its term.
     ServeBeforeApplied = "serve-before-applied",
         breaks: "what was acknowledged is seen at every later leader",
-        drill: "none";
+        drill: "late-leader";
     /// A node that was a leader once goes on as if it were: it relays nothing to the next one.
     ServeAsDeposedLeader = "serve-as-deposed-leader",
         breaks: "any node answers any client",

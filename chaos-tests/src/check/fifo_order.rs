@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::judge::{Judge, ms, percentile};
 use super::operation::Outcome;
 use super::view::{Place, Receive, View, dead_letters_of};
-use super::window::is_calm;
+use super::window::{Window, calm_after, is_calm};
 use super::{Checker, Expectations, Finding};
 use crate::history::{Action, Kind};
 
@@ -297,6 +297,10 @@ fn judge_turns(
     }
     let held = held(view, group, lines, places);
     let subscribed = subscribed(view, group);
+    let max_ns = expect.turn_max_ms.saturating_mul(1_000_000);
+    // What was asked for beyond measure comes later.
+    let after_load_ns = expect.settling_max_ms.unwrap_or(0).saturating_mul(1_000_000);
+    let settling_ns = SETTLING_NS.saturating_add(after_load_ns);
     for (name, line) in lines {
         let mut free_ns = match line.is_lite {
             true => subscribed.get(name).copied().unwrap_or(u64::MAX),
@@ -314,22 +318,23 @@ fn judge_turns(
             else {
                 continue;
             };
-            let waited_ns = asking.time_ns(turn_ns, first.end_ns);
-            let unasked_ns = first.end_ns.saturating_sub(turn_ns).saturating_sub(waited_ns);
+            let came = (turn_ns, first.end_ns);
+            let Some(due_ns) = due(&view.windows, came, max_ns, settling_ns) else { continue };
+            let waited_ns = asking.time_ns(due_ns, first.end_ns);
+            let unasked_ns = first.end_ns.saturating_sub(due_ns).saturating_sub(waited_ns);
             // It should have come by then.
-            let max_ns = expect.turn_max_ms.saturating_mul(1_000_000);
-            let wanted_ns = turn_ns.saturating_add(max_ns).saturating_add(unasked_ns);
-            let between = (turn_ns.min(first.end_ns), first.end_ns.min(wanted_ns));
+            let wanted_ns = due_ns.saturating_add(max_ns).saturating_add(unasked_ns);
+            let between = (due_ns.min(first.end_ns), first.end_ns.min(wanted_ns));
             let swallowed =
                 lost.iter().any(|(from, until)| *from < between.1 && *until > between.0);
-            if swallowed || !is_calm(&view.windows, between, SETTLING_NS) {
+            if swallowed || !is_calm(&view.windows, between, settling_ns) {
                 continue;
             }
             let wait_ms = ms(waited_ns);
             turns.waits_ms.push(wait_ms);
             let beside =
                 held.get(&(name.0, line.lane(place.queue_id))).into_iter().flatten().find(|one| {
-                    one.message_group != name.1 && (one.from_ns..one.until_ns).contains(&turn_ns)
+                    one.message_group != name.1 && (one.from_ns..one.until_ns).contains(&due_ns)
                 });
             turns.beside_held += usize::from(beside.is_some());
             if wait_ms > expect.turn_max_ms {
@@ -375,6 +380,25 @@ impl Asking {
         overlapping
             .map(|(begin, end)| (*end).min(until_ns).saturating_sub((*begin).max(from_ns)))
             .sum()
+    }
+}
+
+/// From when on a message was due, `max_ns` long or until it came: its turn or, if something was broken then
+/// or shortly before, the moment after which nothing was. None: until it came something was.
+fn due(
+    windows: &[Window<'_>],
+    (turn_ns, came_ns): (u64, u64),
+    max_ns: u64,
+    settling_ns: u64,
+) -> Option<u64> {
+    let mut due_ns = turn_ns;
+    loop {
+        let until_ns = came_ns.min(due_ns.saturating_add(max_ns));
+        match calm_after(windows, (due_ns.min(came_ns), until_ns), settling_ns) {
+            None => return Some(due_ns),
+            Some(calm_ns) if calm_ns >= came_ns => return None,
+            Some(calm_ns) => due_ns = calm_ns,
+        }
     }
 }
 
@@ -591,9 +615,28 @@ mod tests {
         history.received("g", &[("x1", 1)], 10_000).fault_begins("kill", "n1");
         history.at(20_000).fault_ends("kill", "n1", true).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
+        // Nor what came soon after.
+        let mut history = sent();
+        history.received("g", &[("x1", 1)], 10_000).fault_begins("kill", "n1");
+        history.at(20_000).fault_ends("kill", "n1", true);
+        history.at(32_000).received("g", &[("y1", 1)], 10_000);
+        assert_eq!(texts(&history), [""; 0]);
         let mut history = sent();
         history.at(5_000).receive_begins(8, "g").at(12_000).received("g", &[("y1", 1)], 10_000);
         assert_eq!(texts(&history), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_fault_delayed_has_its_turn_again_when_all_is_calm() {
+        let mut history = sent();
+        history.received("g", &[("x1", 1)], 10_000).fault_begins("kill", "n1");
+        history.at(20_000).fault_ends("kill", "n1", true);
+        // Another fault does not excuse what should have come before it.
+        history.at(34_000).fault_begins("kill", "n2").at(36_000).fault_ends("kill", "n2", true);
+        history.at(37_000).received("g", &[("y1", 1)], 10_000);
+        let texts = texts(&history);
+        assert!(texts[0].starts_with("message group y, group g: y1 came 12"), "{texts:?}");
+        assert_eq!(texts.len(), 1);
     }
 
     #[test]

@@ -104,6 +104,20 @@ pub(super) fn is_calm(
     })
 }
 
+/// When all is calm again after what was broken between two moments or, less than `settling_ns`, before
+/// them. None: nothing was.
+pub(super) fn calm_after(
+    windows: &[Window<'_>],
+    (from_ns, until_ns): (u64, u64),
+    settling_ns: u64,
+) -> Option<u64> {
+    let end_ns = |window: &Window<'_>| {
+        window.end.map_or(u64::MAX, |end| end.time_ns.saturating_add(settling_ns))
+    };
+    let broken = windows.iter().filter(|window| window.begin.time_ns <= until_ns);
+    broken.map(end_ns).filter(|end_ns| *end_ns > from_ns).max()
+}
+
 /// Whether `node` may have lost its disk between two observations.
 pub(super) fn may_be_emptied(
     windows: &[Window<'_>],

@@ -14,10 +14,11 @@ use crate::check::{Checker, Expectations};
 use crate::cluster::Size;
 use crate::driver::Client;
 use crate::fault::{
-    Amnesia, Clock, Cut, Damaged, Degrade, Door, Fault, InterruptedSnapshot, Interruption, Kill,
-    KillNameServers, KillWhileFlushing, Lag, Loss, Overload, Partition, Pause, Poison, PowerCut,
-    RestartStorm, RollingRestart, SickDisk, Sickness, StaleNameServers, StarvedDescriptors,
-    StarvedMemory, StarvedProcessor, Target, Trouble, WrongClock,
+    Amnesia, Clock, Cut, Damaged, Degrade, Door, FalseCandidates, Fault, InterruptedSnapshot,
+    Interruption, Kill, KillNameServers, KillWhileFlushing, Lag, LateLeader, Loss, Overload,
+    Partition, Pause, Poison, PowerCut, RestartStorm, RollingRestart, SickDisk, Sickness,
+    StaleNameServers, StarvedDescriptors, StarvedMemory, StarvedProcessor, Target, Trouble,
+    WrongClock,
 };
 use crate::load::{
     Admin, Churn, DeadLetters, Delay, Fifo, Flood, Lite, Official, Pull, Queue, Redelivery,
@@ -297,6 +298,24 @@ const DRILLS: &[Drill] = &[
         about: "One broker is behind, one loses its disk, the leader dies: a majority is there, and \
                 nobody leads until the one who has everything is back.",
         plan: |_| repeat(2, || step(Amnesia::default(), 4.0, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "false-candidates",
+        about: "A voter is asked by a candidate with a shorter log, gives its vote to another one, loses \
+                its power at once, and is asked by a third: it votes once, for one that has everything.",
+        needs: &[Need::Volumes],
+        plan: |_| repeat(2, || step(FalseCandidates::default(), 0.3, 4.0)),
+        expect: interrupted,
+        ..NOTHING
+    },
+    Drill {
+        name: "late-leader",
+        about: "The last word of a leader does not get to its heir, who has a new topic in its log and does \
+                not know yet that it counts: it answers once it does.",
+        needs: &[Need::Network, Need::Shim],
+        plan: |_| repeat(2, || step(LateLeader::default(), 0.3, 4.0)),
         expect: interrupted,
         ..NOTHING
     },

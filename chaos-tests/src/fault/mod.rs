@@ -10,14 +10,17 @@ mod disk;
 mod field;
 mod kernel;
 mod kill_flushing;
+mod late_leader;
 mod name_server;
 mod network;
 mod overload;
+mod peer;
 mod poison;
 mod process;
 mod snapshot;
 mod stale;
 mod starve;
+mod votes;
 
 use std::pin::Pin;
 
@@ -26,6 +29,7 @@ pub use self::clock::{Clock, WrongClock};
 pub use self::disk::{Damaged, Loss, PowerCut, SickDisk, Sickness};
 pub use self::field::Field;
 pub use self::kill_flushing::KillWhileFlushing;
+pub use self::late_leader::LateLeader;
 pub use self::name_server::KillNameServers;
 pub use self::network::{Cut, Degrade, Partition, Trouble};
 pub use self::overload::Overload;
@@ -34,6 +38,7 @@ pub use self::process::{Kill, Lag, Pause, RestartStorm, RollingRestart, Target};
 pub use self::snapshot::{InterruptedSnapshot, Interruption};
 pub use self::stale::StaleNameServers;
 pub use self::starve::{StarvedDescriptors, StarvedMemory, StarvedProcessor};
+pub use self::votes::FalseCandidates;
 
 use crate::mesh::{self, Counterpart, Reason, Setting};
 

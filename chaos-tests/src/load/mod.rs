@@ -43,6 +43,7 @@ pub use self::delay::Delay;
 pub use self::fifo::Fifo;
 pub use self::flood::{Flood, Surge, SurgeCounts};
 pub use self::lite::Lite;
+pub(crate) use self::native::send_one;
 pub use self::observe::{observe, progress};
 pub(crate) use self::observe::{read_everything, status, undecided};
 pub use self::official::Official;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use raftmq::client::MessageId;
 use raftmq_proto::v2;
 use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
 use raftmq_proto::v2::receive_message_response::Content;
@@ -669,6 +670,18 @@ fn judge(status: Option<v2::Status>) -> Result<(), Failed> {
 }
 
 /// Whether no connection came about, so that nothing was sent.
+/// Sends one message through one broker, outside of every history. The inner error is what the broker said
+/// if it did not take it; none if nobody answered.
+pub(crate) async fn send_one(
+    broker: &str,
+    topic: &str,
+) -> anyhow::Result<Result<(), Option<Code>>> {
+    let (client, _) = Client::start(&[broker.to_owned()], Role::Producer(topic))?;
+    let id = MessageId::generate().to_string();
+    let sent = client.send(message(topic, &id, "one", &history::Kind::Normal)).await;
+    Ok(sent.map(drop).map_err(|failed| failed.code))
+}
+
 fn is_not_connected(status: &tonic::Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {

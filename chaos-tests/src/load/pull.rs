@@ -27,6 +27,11 @@ const WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// A call that was given up takes no effect after this: longer than any broker stands still.
 const SETTLED: Duration = Duration::from_secs(12);
+/// After a pull, how likely a place is left with the server, and how likely it is asked for. Asking is
+/// the likelier one: a leader that did not know of places left before it led would be told new ones too
+/// soon to be found out.
+const KEEPS: f64 = 0.1;
+const FORGETS: f64 = 0.2;
 /// The oldest time that is asked for.
 const SINCE_MS_MAX: u64 = 10_000;
 
@@ -118,7 +123,7 @@ impl Puller {
             let Some((count, next)) = self.pull(from).await else { continue };
             place = Some(next);
             let is_over = was_over && count == 0;
-            if is_over || self.random.random_bool(0.3) {
+            if is_over || self.random.random_bool(KEEPS) {
                 let kept = self.keep(next).await;
                 if is_over && kept {
                     return;
@@ -130,7 +135,7 @@ impl Puller {
                 let since_ms = self.random.random_bool(0.5).then_some(since_ms);
                 self.ask(since_ms).await;
             }
-            if self.random.random_bool(0.08) {
+            if self.random.random_bool(FORGETS) {
                 place = None;
             }
         }

@@ -26,6 +26,11 @@ use crate::world;
 const SUCCESSOR_STEP: Duration = Duration::from_millis(80);
 /// Longest wait for a refused connection; a host that is gone does not refuse.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often the connection is tried. A process that is being killed loses its connections one after the
+/// other, and may take new ones a moment longer than it keeps the old.
+const PROBES: u32 = 5;
+/// Time between two tries: all of them are over before the next successor begins.
+const PROBE_INTERVAL: Duration = Duration::from_millis(15);
 /// Time between two looks while nobody is known to lead.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest wait for a hand-over.
@@ -175,16 +180,11 @@ async fn succeed(member: &Member, leader: NodeId) {
     let Some(rank) = successors.iter().position(|id| *id == own) else { return };
     tokio::time::sleep(SUCCESSOR_STEP * rank as u32).await;
 
-    let now = member.raft.metrics().borrow_watched().clone();
-    if now.vote != before.vote || now.current_leader != Some(leader) {
+    if !refuses(&node.peer_address).await {
         return;
     }
-    let connect = world::net::Stream::connect(&node.peer_address);
-    let refused = match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
-        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        Ok(Ok(_)) | Err(_) => false,
-    };
-    if !refused {
+    let now = member.raft.metrics().borrow_watched().clone();
+    if now.vote != before.vote || now.current_leader != Some(leader) {
         return;
     }
     tracing::info!(leader, "the leader refuses connections: standing for election");
@@ -200,4 +200,17 @@ async fn succeed(member: &Member, leader: NodeId) {
         Ok(Err(error)) => tracing::debug!(%error, "no early election"),
         Err(error) => tracing::debug!(%error, "no early election"),
     }
+}
+
+/// Whether nobody listens at an address any more, or soon.
+async fn refuses(address: &str) -> bool {
+    for _ in 0..PROBES {
+        let connect = world::net::Stream::connect(address);
+        match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
+            Ok(Err(error)) => return error.kind() == std::io::ErrorKind::ConnectionRefused,
+            Ok(Ok(_)) => tokio::time::sleep(PROBE_INTERVAL).await,
+            Err(_) => return false,
+        }
+    }
+    false
 }

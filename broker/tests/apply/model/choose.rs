@@ -136,7 +136,7 @@ fn send(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
             3..5 => Release::OnCommit(now.time_ms + 1 + dice.below(50)),
             _ => Release::AtOnce,
         };
-        let group_hash = dice.below(4);
+        let group_hash = dice.below(3);
         messages.push(NewMessage {
             queue_id: if group_hash == 0 { dice.next() } else { group_hash } as u32
                 % queue_count as u32,
@@ -155,7 +155,7 @@ fn send(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
 fn checkout(start: &Model, now: &Model, dice: &mut Dice) -> Option<Command> {
     let ids = ids(start, dice)?;
     let fifo = start.groups[&ids.0].fifo;
-    let attempt_hash = if fifo && dice.chance(40) { 1 + dice.below(3) } else { 0 };
+    let attempt_hash = if fifo && dice.chance(60) { 1 + dice.below(2) } else { 0 };
     let wanted_tag = if dice.chance(30) { Some(dice.below(3)) } else { None };
     let others = start.consumptions.get(&ids).map_or(0, |it| it.subscriptions.len()) > 1;
     let rereads = dice.chance(50);

@@ -11,7 +11,7 @@ use super::reference::Answer;
 use super::reference::Model;
 
 /// What must have happened in a few thousand commands.
-const EVENTS: [&str; 36] = [
+const EVENTS: [&str; 37] = [
     "a batch of several commands",
     "a checkout by an attempt that reads again",
     "a checkout of a fifo group held back what it took",
@@ -24,6 +24,7 @@ const EVENTS: [&str; 36] = [
     "a message at its second attempt",
     "a message was held back",
     "a repeated change",
+    "a run that may not be read again",
     "a repeated send",
     "a reset with something out",
     "a time went back",
@@ -142,6 +143,15 @@ fn look_at_command(
             let rereads = parts.iter().any(|part| !part.reread.is_empty()) && !granted.is_empty();
             note(counts, "a checkout by an attempt that reads again", rereads);
             note(counts, "a message at its second attempt", granted.iter().any(|it| it.2 == 2));
+            let refused = parts.iter().any(|part| {
+                part.reread.iter().any(|offset| {
+                    let consumption = &before.consumptions[&(checkout.group_id, checkout.topic_id)];
+                    let out = consumption.queues[part.queue_id as usize].out.get(offset);
+                    let same = out.is_some_and(|it| it.attempt_hash == checkout.attempt_hash);
+                    same && !granted.iter().any(|it| (it.0, it.1) == (part.queue_id, *offset))
+                })
+            });
+            note(counts, "a run that may not be read again", refused);
             let fifo = before.groups[&checkout.group_id].fifo;
             let held = parts.iter().any(|part| !part.held.is_empty());
             note(counts, "a message was held back", held);
