@@ -8,6 +8,8 @@
 //! Invariants: nothing goes that a consumer holds, that came into its queue lately, or that still waits
 //! for its time or its transaction; a reader that has opened a segment reads it to the end.
 //!
+//! A topic may keep its messages for a shorter time (`state::own_retention`).
+//!
 //! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
 //! waits, for one more retention at the most.
 
@@ -49,20 +51,34 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 /// At the leader: proposes what goes, if anything does.
 async fn decide(node: &Node) {
     let old = old(node);
-    if old == 0 {
+    let mut before_log_index = 0;
+    if old > 0 {
+        carry(node, old).await;
+        before_log_index = old.min(held(node, old).unwrap_or(u64::MAX));
+    }
+    if before_log_index > node.state.read().trimmed_before {
+        tracing::info!(before_log_index, "retention: older messages go");
+    } else if has_outlived(node) {
+        before_log_index = 0;
+    } else {
         return;
     }
-    carry(node, old).await;
-    let before_log_index = old.min(held(node, old).unwrap_or(u64::MAX));
-    if before_log_index <= node.state.read().trimmed_before {
-        return;
-    }
-    tracing::info!(before_log_index, "retention: older messages go");
     let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
     let command = Command::Trim(wire::Trim { before_log_index, stored_before_ms });
     if let Err(error) = node.proposer.propose(&command).await {
         tracing::debug!(%error, "retention will try again");
     }
+}
+
+/// Whether messages are older than their topic keeps them.
+fn has_outlived(node: &Node) -> bool {
+    let (store, time_ms) = (node.group.store(), now_ms());
+    let topic_ids = state::short_lived(&node.state.read());
+    // Each by itself: entries are applied in between.
+    topic_ids.into_iter().any(|topic_id| {
+        let first = |queue_id, from, to| state::first_unit(store, topic_id, queue_id, from, to);
+        !state::outlived(&node.state.read(), topic_id, time_ms, first).is_empty()
+    })
 }
 
 /// First log index that age and size let stay.

@@ -11,6 +11,7 @@ mod apply;
 mod consumption;
 pub(crate) mod finding;
 mod keys;
+mod own_retention;
 mod view;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub use self::consumption::Consumption;
 pub use self::consumption::Progress;
 pub use self::keys::Unit;
 use self::keys::table;
+pub(crate) use self::own_retention::outlived;
+pub(crate) use self::own_retention::short_lived;
 pub use self::view::ConsumptionView;
 pub use self::view::ProgressView;
 pub use self::view::QueueView;

@@ -1,5 +1,7 @@
 //! `raftmq topic`.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -21,11 +23,13 @@ use crate::exit::Failure;
 use crate::output;
 use crate::output::OutputArgs;
 use crate::output::Table;
+use crate::quantity;
 
 const AFTER_HELP: &str = "\
 Examples:
   raftmq topic create orders --queues 16
   raftmq topic create payments --type fifo     in order, by message group
+  raftmq topic create sensors --retention 1h   kept for a shorter time than others
   raftmq topic update orders --send-rate 500   messages a second; 0 is no limit
   raftmq topic describe orders
   raftmq topic list --output json";
@@ -57,6 +61,9 @@ enum Verb {
         /// Messages that may be sent to it each second; 0 is no limit
         #[arg(long, default_value_t = 0, value_name = "COUNT")]
         send_rate: u32,
+        /// How long its messages are kept, such as 30m [default: as long as the broker does]
+        #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
+        retention: Option<Duration>,
     },
     /// Change the limit of a topic
     Update {
@@ -122,8 +129,9 @@ impl Kind {
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues, kind, send_rate } => {
-            let created = create(&admin, name, queues, kind, send_rate).await?;
+        Verb::Create { name, queues, kind, send_rate, retention } => {
+            let retention_ms = retention.map_or(0, |it| it.as_millis() as u64);
+            let created = create(&admin, name, queues, kind, send_rate, retention_ms).await?;
             output.print(&TopicView::from(created), created_text)
         }
         Verb::Update { name, send_rate } => {
@@ -161,13 +169,14 @@ async fn create(
     queues: u32,
     kind: Kind,
     send_rate: u32,
+    retention_ms: u64,
 ) -> Result<Topic, Failure> {
     names::new_topic(&name).map_err(Failure::usage)?;
     let request = CreateTopicRequest {
         name,
         queue_count: queues,
         message_types: kind.message_types().iter().copied().map(i32::from).collect(),
-        retention_ms: 0,
+        retention_ms,
         send_rate_max: send_rate,
     };
     Ok(admin.call(request, async |mut node, r| node.create_topic(r).await).await?)
@@ -182,6 +191,9 @@ struct TopicView {
     message_types: Vec<&'static str>,
     /// 0: no limit.
     send_rate_max: u32,
+    /// `None`: as long as the broker does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
     created: String,
 }
 
@@ -217,6 +229,7 @@ impl From<Topic> for TopicView {
             name: topic.name,
             queue_count: topic.queue_count,
             send_rate_max: topic.send_rate_max,
+            retention_ms: (topic.retention_ms > 0).then_some(topic.retention_ms),
             created: output::time_ms(topic.created_ms),
         }
     }
@@ -228,6 +241,13 @@ impl TopicView {
             0 => "any number of messages".to_owned(),
             rate => format!("{rate} messages a second"),
         }
+    }
+
+    /// As part of a sentence, if it has one of its own.
+    fn retention(&self) -> String {
+        self.retention_ms.map_or_else(String::new, |retention_ms| {
+            format!(", keeps them for {}", output::duration(Duration::from_millis(retention_ms)))
+        })
     }
 }
 
@@ -289,10 +309,11 @@ fn describe_text(description: &DescriptionView) -> String {
         false => description.groups.join(", "),
     };
     format!(
-        "topic {}\n  type {}, takes {}, created {}\n  consumer groups: {groups}\n\n{table}",
+        "topic {}\n  type {}, takes {}{}, created {}\n  consumer groups: {groups}\n\n{table}",
         topic.name,
         topic.message_type,
         topic.send_rate(),
+        topic.retention(),
         topic.created,
     )
 }

@@ -22,10 +22,13 @@ pub(super) async fn create(
     request: wire::CreateTopicRequest,
 ) -> Result<wire::Topic, Status> {
     names::new_topic(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    if request.retention_ms != 0 {
-        return Err(Status::unimplemented(
-            "a retention of its own for each topic is not implemented yet",
-        ));
+    let longest = node.config.retention;
+    if request.retention_ms > longest.as_millis() as u64 {
+        let text = format!(
+            "a topic can keep its messages for a shorter time than the broker, which keeps them for \
+             {longest:?}"
+        );
+        return Err(Status::invalid_argument(text));
     }
     let command = Command::CreateTopic(wire::CreateTopic {
         queue_count: limit("queue_count", request.queue_count, QUEUES_DEFAULT, QUEUES_MAX)?,

@@ -23,6 +23,7 @@ use crate::state::Queue;
 
 impl Step<'_> {
     pub(super) fn trim(&mut self, state: &mut State, command: &wire::Trim) -> Outcome {
+        self.trim_outlived(state);
         let before = command.before_log_index;
         let cuts = self.cuts(state, before);
         let overtaken = self.is_moved_across(state, before) || is_held(state, &cuts);
@@ -43,6 +44,16 @@ impl Step<'_> {
         self.forget(table::RECALLED, u64::MAX, DEDUP_WINDOW_MS);
         self.batch.put(&[table::COUNTERS], &state.counters());
         Ok(CommandReply::Done)
+    }
+
+    /// Topics with a retention of their own: what is too old by now goes.
+    fn trim_outlived(&mut self, state: &mut State) {
+        for topic_id in state::short_lived(state) {
+            let first = |queue_id, from, to| self.first_unit(topic_id, queue_id, from, to);
+            for (queue_id, min) in state::outlived(state, topic_id, self.time_ms, first) {
+                self.trim_queue(state, topic_id, queue_id, min);
+            }
+        }
     }
 
     /// Which queues (topic id, queue id) get another first offset when all goes that came into them
