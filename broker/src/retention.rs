@@ -5,8 +5,11 @@
 //! age counts from when it came into its queue: a delayed one from its delivery, a dead letter from its
 //! dead-lettering.
 //!
-//! Invariants: nothing goes that a consumer holds or held within one retention, that came into its queue lately, or that still waits
-//! for its time or its transaction; a reader that has opened a segment reads it to the end.
+//! Invariants: nothing goes that a consumer holds or held within one retention, that came into its queue
+//! lately, or that still waits for its time or its transaction; a reader that has opened a segment reads it
+//! to the end.
+//!
+//! A topic may keep its messages for a shorter time (`state::own_retention`).
 //!
 //! What waits is carried to the tail of the log, since it may wait for years. For all else the segment
 //! waits, for one more retention at the most.
@@ -50,16 +53,22 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 /// At the leader: proposes what goes, if anything does.
 async fn decide(node: &Node) {
     let old = old(node);
-    if old == 0 {
-        return;
-    }
-    carry(node, old).await;
     let stored_before_ms = now_ms().saturating_sub(node.config.retention.as_millis() as u64);
-    let before_log_index = old.min(held(node, old, stored_before_ms).unwrap_or(u64::MAX));
-    if before_log_index <= node.state.read().trimmed_before {
-        return;
+    let mut before_log_index = 0;
+    if old > 0 {
+        carry(node, old).await;
+        before_log_index = old.min(held(node, old, stored_before_ms).unwrap_or(u64::MAX));
     }
-    tracing::info!(before_log_index, "retention: older messages go");
+    if before_log_index > node.state.read().trimmed_before {
+        tracing::info!(before_log_index, "retention: older messages go");
+        trim(node, before_log_index, stored_before_ms).await;
+    } else if has_outlived(node) {
+        trim(node, 0, stored_before_ms).await;
+    }
+}
+
+/// Proposes that everything goes that came into its queue before this log index, in steps.
+async fn trim(node: &Node, before_log_index: u64, stored_before_ms: u64) {
     loop {
         let step = step(node, before_log_index);
         let command = Command::Trim(wire::Trim { before_log_index: step, stored_before_ms });
@@ -84,6 +93,17 @@ fn step(node: &Node, before: u64) -> u64 {
     let step = state.topics.values().filter_map(older).min().unwrap_or(before);
     // One entry may have stored to more than that many.
     step.max(state.trimmed_before + 1).min(before)
+}
+
+/// Whether messages are older than their topic keeps them.
+fn has_outlived(node: &Node) -> bool {
+    let (store, time_ms) = (node.group.store(), now_ms());
+    let topic_ids = state::short_lived(&node.state.read());
+    // Each by itself: entries are applied in between.
+    topic_ids.into_iter().any(|topic_id| {
+        let first = |queue_id, from, to| state::first_unit(store, topic_id, queue_id, from, to);
+        !state::outlived(&node.state.read(), topic_id, time_ms, first).is_empty()
+    })
 }
 
 /// First log index that age and size let stay.

@@ -12,6 +12,7 @@ mod consumption;
 pub(crate) mod finding;
 mod keys;
 mod lite;
+mod own_retention;
 mod view;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub use self::lite::LITE_TOPICS_DEFAULT;
 pub(crate) use self::lite::LiteTopic;
 pub use self::lite::LiteTopics;
 pub(crate) use self::lite::is_lite;
+pub(crate) use self::own_retention::outlived;
+pub(crate) use self::own_retention::short_lived;
 pub use self::view::ConsumptionView;
 pub use self::view::LiteView;
 pub use self::view::ProgressView;

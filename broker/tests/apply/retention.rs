@@ -139,3 +139,60 @@ fn what_a_group_abandoned_goes_in_the_end() {
         assert!(setup::readable(&replica, 1).is_empty() && setup::ready(&replica).is_empty());
     }
 }
+
+/// Like `setup::with`, with a topic that keeps its messages for a second.
+fn short_lived() -> Replica {
+    let mut replica = Replica::new();
+    let Command::CreateTopic(topic) = commands::topic("t", 1) else { panic!("not a topic") };
+    let topic = wire::CreateTopic { retention_ms: 1000, ..topic };
+    replica.apply(1, &[Command::CreateTopic(topic), commands::group("g", 1)]);
+    replica
+}
+
+/// A trim that is of no consequence to topics without a retention of their own.
+fn trim_outlived(replica: &mut Replica, time_ms: u64) {
+    setup::one(replica, time_ms, commands::trim(0));
+}
+
+#[test]
+fn a_topic_may_keep_its_messages_for_a_shorter_time() {
+    let mut replica = short_lived();
+    setup::send(&mut replica, 1000, &["a", "b"]);
+    setup::send(&mut replica, 1500, &["c"]);
+    setup::one(&mut replica, 1500, commands::send_at("d", 2100));
+    trim_outlived(&mut replica, 2000);
+    assert_eq!(setup::bounds(&replica, 1), (0, 3), "a second old: not older");
+    trim_outlived(&mut replica, 2001);
+    assert_eq!(setup::readable(&replica, 1), [(2, "c".to_owned())]);
+    // The age of what was delayed counts from its delivery.
+    setup::one(&mut replica, 2100, commands::fire(2100));
+    trim_outlived(&mut replica, 3100);
+    assert_eq!(setup::readable(&replica, 1), [(3, "d".to_owned())]);
+    trim_outlived(&mut replica, 3101);
+    assert_eq!(setup::bounds(&replica, 1), (4, 4));
+    replica.reload();
+    assert_eq!(setup::bounds(&replica, 1), (4, 4));
+    assert_eq!(trimmed_before(&replica), 0, "segments stay");
+}
+
+#[test]
+fn what_a_consumer_holds_outlives_the_retention_of_its_topic() {
+    let mut replica = short_lived();
+    setup::send(&mut replica, 1000, &["a", "b", "c"]);
+    let granted = setup::check_out(&mut replica, 1500, commands::fresh(0, 2, &[1]));
+    trim_outlived(&mut replica, 9000);
+    assert_eq!(setup::bounds(&replica, 1), (1, 3));
+    setup::one(&mut replica, 9001, commands::dead_letter(&granted[0], true));
+    trim_outlived(&mut replica, 9002);
+    assert_eq!(setup::bounds(&replica, 1), (3, 3));
+    assert_eq!(setup::readable(&replica, DEAD), [(0, "b".to_owned())]);
+    assert_eq!(setup::progress(&replica).next_offset, 3, "it goes on behind what is gone");
+}
+
+#[test]
+fn other_topics_keep_theirs() {
+    let mut replica = setup::with(commands::group("g", 1));
+    setup::send(&mut replica, 1000, &["a"]);
+    trim_outlived(&mut replica, u64::MAX / 2);
+    assert_eq!(setup::bounds(&replica, 1), (0, 1));
+}

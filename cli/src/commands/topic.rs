@@ -29,6 +29,7 @@ const AFTER_HELP: &str = "\
 Examples:
   raftmq topic create orders --queues 16
   raftmq topic create payments --type fifo     in order, by message group
+  raftmq topic create sensors --retention 1h   kept for a shorter time than others
   raftmq topic create sessions --type lite     a queue for each name, made when it is used
   raftmq topic update orders --send-rate 500   messages a second; 0 is no limit
   raftmq topic describe orders
@@ -61,6 +62,9 @@ enum Verb {
         /// Messages that may be sent to it each second; 0 is no limit
         #[arg(long, default_value_t = 0, value_name = "COUNT")]
         send_rate: u32,
+        /// How long its messages are kept, such as 30m [default: as long as the broker does]
+        #[arg(long, value_parser = quantity::duration, value_name = "DURATION")]
+        retention: Option<Duration>,
         /// Of type lite: lite topics it may have [default: 200000]
         #[arg(long, default_value_t = 0, value_name = "COUNT", hide_default_value = true)]
         lite_topics: u32,
@@ -136,12 +140,12 @@ impl Kind {
 pub async fn run(args: TopicArgs) -> Result<(), Failure> {
     let (admin, output) = (args.admin.admin(), args.output);
     match args.verb {
-        Verb::Create { name, queues, kind, send_rate, lite_topics, lite_expiration } => {
+        Verb::Create { name, queues, kind, send_rate, retention, lite_topics, lite_expiration } => {
             let request = CreateTopicRequest {
                 name,
                 queue_count: queues,
                 message_types: kind.message_types().iter().copied().map(i32::from).collect(),
-                retention_ms: 0,
+                retention_ms: retention.map_or(0, |it| it.as_millis() as u64),
                 send_rate_max: send_rate,
                 lite_topics_max: lite_topics,
                 lite_expiration_ms: lite_expiration.map_or(0, |it| it.as_millis() as u64),
@@ -192,6 +196,9 @@ struct TopicView {
     message_types: Vec<&'static str>,
     /// 0: no limit.
     send_rate_max: u32,
+    /// `None`: as long as the broker does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lite: Option<LiteView>,
     created: String,
@@ -243,6 +250,7 @@ impl From<Topic> for TopicView {
             name: topic.name,
             queue_count: topic.queue_count,
             send_rate_max: topic.send_rate_max,
+            retention_ms: (topic.retention_ms > 0).then_some(topic.retention_ms),
             lite,
             created: output::time_ms(topic.created_ms),
         }
@@ -255,6 +263,13 @@ impl TopicView {
             0 => "any number of messages".to_owned(),
             rate => format!("{rate} messages a second"),
         }
+    }
+
+    /// As part of a sentence, if it has one of its own.
+    fn retention(&self) -> String {
+        self.retention_ms.map_or_else(String::new, |retention_ms| {
+            format!(", keeps them for {}", output::duration(Duration::from_millis(retention_ms)))
+        })
     }
 }
 
@@ -323,10 +338,11 @@ fn describe_text(description: &DescriptionView) -> String {
     }
     let groups = groups_text(description);
     format!(
-        "topic {}\n  type {}, takes {}, created {}\n  consumer groups: {groups}\n\n{table}",
+        "topic {}\n  type {}, takes {}{}, created {}\n  consumer groups: {groups}\n\n{table}",
         topic.name,
         topic.message_type,
         topic.send_rate(),
+        topic.retention(),
         topic.created,
     )
 }

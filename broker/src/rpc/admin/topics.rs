@@ -26,12 +26,20 @@ pub(super) async fn create(
     request: wire::CreateTopicRequest,
 ) -> Result<wire::Topic, Status> {
     names::new_topic(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    if request.retention_ms != 0 {
-        return Err(Status::unimplemented(
-            "a retention of its own for each topic is not implemented yet",
-        ));
+    let longest = node.config.retention;
+    if request.retention_ms > longest.as_millis() as u64 {
+        let text = format!(
+            "a topic can keep its messages for a shorter time than the broker, which keeps them for \
+             {longest:?}"
+        );
+        return Err(Status::invalid_argument(text));
     }
     let message_types = message_types(&request.message_types)?;
+    if request.retention_ms > 0 && message_types.contains(&MessageType::Lite.into()) {
+        let text =
+            "lite topics are kept as long as other messages; let idle ones go with an expiration";
+        return Err(Status::invalid_argument(text));
+    }
     let limited = request.lite_topics_max > 0 || request.lite_expiration_ms > 0;
     if limited && !message_types.contains(&MessageType::Lite.into()) {
         let text = "only a topic of type LITE has lite topics";

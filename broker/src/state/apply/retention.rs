@@ -22,6 +22,7 @@ use crate::state::Queue;
 
 impl Step<'_> {
     pub(super) fn trim(&mut self, state: &mut State, command: &wire::Trim) -> Outcome {
+        self.trim_outlived(state);
         let before = command.before_log_index;
         let cuts = self.cuts(state, before);
         let held = self.is_held(state, &cuts, command.stored_before_ms);
@@ -40,6 +41,16 @@ impl Step<'_> {
         self.forget(table::RECALLED, u64::MAX, DEDUP_WINDOW_MS);
         self.batch.put(&[table::COUNTERS], &state.counters());
         Ok(CommandReply::Done)
+    }
+
+    /// Topics with a retention of their own: what is too old by now goes.
+    fn trim_outlived(&mut self, state: &mut State) {
+        for topic_id in state::short_lived(state) {
+            let first = |queue_id, from, to| self.first_unit(topic_id, queue_id, from, to);
+            for (queue_id, min) in state::outlived(state, topic_id, self.time_ms, first) {
+                self.trim_queue(state, topic_id, queue_id, min);
+            }
+        }
     }
 
     /// Which queues (topic id, queue id) get another first offset when all goes that came into them
