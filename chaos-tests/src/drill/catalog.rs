@@ -539,7 +539,8 @@ const DRILLS: &[Drill] = &[
                 subscriptions survive without being said again.",
         workloads: lite,
         plan: |_| kills(),
-        expect: || requiring(&[Checker::FifoOrder, Checker::Lite], interrupted()),
+        requires: &[Checker::FifoOrder, Checker::Lite],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
@@ -549,7 +550,8 @@ const DRILLS: &[Drill] = &[
         needs: &[Need::Network, Need::Volumes],
         workloads: lite,
         plan: |_| in_turn(),
-        expect: || requiring(&[Checker::FifoOrder, Checker::Lite], interrupted()),
+        requires: &[Checker::FifoOrder, Checker::Lite],
+        expect: interrupted,
         ..NOTHING
     },
     Drill {
