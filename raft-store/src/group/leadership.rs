@@ -214,3 +214,23 @@ async fn refuses(address: &str) -> bool {
     }
     false
 }
+
+#[cfg(all(test, not(feature = "simulation")))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_one_more_connection_and_closes_its_port_refuses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let dying = tokio::spawn(async move { listener.accept().await.map(drop) });
+        assert!(refuses(&address).await);
+        dying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_listening_does_not_refuse() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(!refuses(&listener.local_addr().unwrap().to_string()).await);
+    }
+}
