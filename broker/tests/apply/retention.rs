@@ -179,14 +179,25 @@ fn a_topic_may_keep_its_messages_for_a_shorter_time() {
 fn what_a_consumer_holds_outlives_the_retention_of_its_topic() {
     let mut replica = short_lived();
     setup::send(&mut replica, 1000, &["a", "b", "c"]);
+    // Out until 2500, and a second more is left to whoever comes for it.
     let granted = setup::check_out(&mut replica, 1500, commands::fresh(0, 2, &[1]));
-    trim_outlived(&mut replica, 9000);
+    trim_outlived(&mut replica, 3500);
     assert_eq!(setup::bounds(&replica, 1), (1, 3));
-    setup::one(&mut replica, 9001, commands::dead_letter(&granted[0], true));
-    trim_outlived(&mut replica, 9002);
+    setup::one(&mut replica, 3500, commands::dead_letter(&granted[0], true));
+    trim_outlived(&mut replica, 3500);
     assert_eq!(setup::bounds(&replica, 1), (3, 3));
     assert_eq!(setup::readable(&replica, DEAD), [(0, "b".to_owned())]);
     assert_eq!(setup::progress(&replica).next_offset, 3, "it goes on behind what is gone");
+}
+
+#[test]
+fn what_was_abandoned_does_not_hold_its_topic() {
+    let mut replica = short_lived();
+    setup::send(&mut replica, 1000, &["a", "b"]);
+    setup::check_out(&mut replica, 1500, commands::fresh(0, 1, &[0]));
+    trim_outlived(&mut replica, 3501);
+    assert_eq!(setup::bounds(&replica, 1), (2, 2));
+    assert!(setup::progress(&replica).inflight.is_empty());
 }
 
 #[test]
