@@ -12,6 +12,8 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::Value;
 
@@ -320,11 +322,16 @@ fn words(line: &str) -> Vec<&str> {
 
 /// A group of one, on ports that are free.
 fn start_dev(data_dir: &Path, more: &[&str]) -> (Server, u16) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let is_new = !data_dir.exists() || std::fs::read_dir(data_dir).unwrap().next().is_none();
     for _ in 0..20 {
-        // The kernel knows a free port, and with luck those around it are free as well.
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = probe.local_addr().unwrap().port().clamp(1_024, 60_000);
-        drop(probe);
+        // Below those that connections are given; tests run in several processes at once.
+        let number = std::process::id().wrapping_mul(7).wrapping_add(NEXT.fetch_add(1, Relaxed));
+        let port = 10_000 + (number.wrapping_mul(211) % 20_000) as u16;
+        if is_new {
+            // A group that was founded and did not start has other addresses.
+            let _ = std::fs::remove_dir_all(data_dir);
+        }
         let data_dir = data_dir.to_str().unwrap();
         let port_text = port.to_string();
         let args = ["dev", "--nodes", "1", "--port", &port_text, "--data-dir", data_dir];
