@@ -201,6 +201,41 @@ fn dev_makes_what_is_asked_for_and_limits_can_be_set() {
 }
 
 #[test]
+fn a_lite_topic_is_made_by_sending_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, port) = start_dev(dir.path(), &[]);
+    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
+    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
+    let json = ["--output", "json"];
+    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
+    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+
+    assert!(admin("topic create plain --lite-topics 5").err().contains("of type LITE"));
+    let made = admin("topic create sessions --type lite --lite-topics 2").json();
+    assert_eq!((&made["message_type"], &made["lite"]["topics_max"]), (&"LITE".into(), &2.into()));
+    admin("group create readers --lite-subscriptions 1").json();
+    for name in ["s1", "s2"] {
+        retry(|| client(&format!("message send sessions to-{name} --lite-topic {name}")));
+    }
+    let third = client("message send sessions x --lite-topic s3");
+    assert!(third.err().contains("has 2 lite topics"), "{}", third.err());
+    let receive = "message receive sessions --group readers --lite-topic s2";
+    assert_eq!(client(receive).json()["body"], "to-s2");
+    let two = client(&format!("{receive} --lite-topic s1"));
+    assert!(two.err().contains("allows 1 to each client"), "{}", two.err());
+
+    let page = admin("lite list sessions --limit 1").json();
+    assert_eq!((&page["total_count"], &page["next_name"]), (&2.into(), &"s2".into()));
+    let s2 = &admin("lite list sessions --from s2").json()["lite_topics"][0];
+    assert_eq!((&s2["name"], &s2["groups"][0]["lag_count"]), (&"s2".into(), &0.into()));
+    let peeked = admin("message peek sessions --lite-topic s1").json();
+    assert_eq!(peeked[0]["body"], "to-s1");
+    let describe = admin("group describe readers").json();
+    assert_eq!(describe["progress"][0]["lite_topic_count"], 1, "{describe}");
+    assert_eq!(dev.terminate().code(), Some(0));
+}
+
+#[test]
 fn operators_steer_groups_and_dead_letters() {
     let dir = tempfile::tempdir().unwrap();
     let (mut dev, port) = start_dev(dir.path(), &[]);

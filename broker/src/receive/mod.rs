@@ -172,6 +172,11 @@ pub(crate) fn is_lite(client_type: ClientType) -> bool {
     matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
 }
 
+/// A simple consumer works off its messages as it likes.
+fn is_lite_simple(node: &Node, client_id: &str) -> bool {
+    node.clients.client_type(client_id) == Some(ClientType::LiteSimpleConsumer)
+}
+
 /// Makes the filter known to the group, so that nobody passes over what only this member wants.
 async fn subscribe(
     node: &Node,
@@ -216,8 +221,6 @@ async fn take(
         by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
         lite = state.topics.get(&ids.1).is_some_and(Topic::is_lite);
         fifo = group.fifo || lite;
-        let simple = node.clients.client_type(&receive.client_id);
-        let simple = simple == Some(ClientType::LiteSimpleConsumer);
         let wish = Wish {
             ids,
             filter: &receive.filter,
@@ -230,7 +233,7 @@ async fn take(
             fifo,
             attempt_hash: receive.attempt_hash,
             by_priority,
-            one_lite_topic: !simple,
+            one_lite_topic: lite && !is_lite_simple(node, &receive.client_id),
             read: &|unit| read(node, unit).ok(),
         };
         let store = node.group.store();

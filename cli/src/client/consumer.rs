@@ -11,11 +11,13 @@ use raftmq_proto::v2::ChangeInvisibleDurationRequest;
 use raftmq_proto::v2::ClientType;
 use raftmq_proto::v2::FilterExpression;
 use raftmq_proto::v2::FilterType;
+use raftmq_proto::v2::LiteSubscriptionAction;
 use raftmq_proto::v2::MessageQueue;
 use raftmq_proto::v2::ReceiveMessageRequest;
 use raftmq_proto::v2::Settings;
 use raftmq_proto::v2::Subscription;
 use raftmq_proto::v2::SubscriptionEntry;
+use raftmq_proto::v2::SyncLiteSubscriptionRequest;
 use raftmq_proto::v2::settings::PubSub;
 
 use super::CallError;
@@ -47,6 +49,8 @@ pub struct ConsumerOptions {
     pub filter: String,
     /// Only messages for which this SQL expression is true; then `filter` does not count.
     pub sql: Option<String>,
+    /// The lite topics to subscribe to, of a topic of such; none for any other.
+    pub lite_topics: Vec<String>,
     /// How long a call may take, without what a receive asks the server to wait.
     pub request_timeout: Duration,
 }
@@ -60,6 +64,7 @@ impl ConsumerOptions {
             group: group.into(),
             filter: "*".to_owned(),
             sql: None,
+            lite_topics: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
         }
     }
@@ -117,7 +122,30 @@ impl Consumer {
         let settings = settings(&options, &identity);
         let links = Links::new(identity, options.request_timeout);
         links.greet_any(&route.current(), &settings).await?;
-        Ok(Self { options, route, links, settings, next_queue: AtomicUsize::new(0) })
+        let consumer = Self { options, route, links, settings, next_queue: AtomicUsize::new(0) };
+        if !consumer.options.lite_topics.is_empty() {
+            consumer.subscribe_lite().await?;
+        }
+        Ok(consumer)
+    }
+
+    /// Any node of a group takes it for the whole group.
+    async fn subscribe_lite(&self) -> Result<(), CallError> {
+        let request = SyncLiteSubscriptionRequest {
+            action: LiteSubscriptionAction::CompleteAdd.into(),
+            topic: Some(resource(&self.options.topic)),
+            group: Some(resource(&self.options.group)),
+            lite_topic_set: self.options.lite_topics.clone(),
+            ..SyncLiteSubscriptionRequest::default()
+        };
+        let route = self.route.current();
+        let links = route.brokers.iter().map(|broker| self.links.to(&broker.address));
+        let links = links.collect::<Result<Vec<_>, _>>()?;
+        first_answer(links, |link| {
+            let request = request.clone();
+            async move { link.subscribe_lite(request).await }
+        })
+        .await
     }
 
     /// The name brokers know this consumer by.
@@ -272,8 +300,12 @@ fn settings(options: &ConsumerOptions, identity: &Identity) -> Settings {
         subscriptions: vec![entry],
         ..Subscription::default()
     };
+    let client_type = match options.lite_topics.is_empty() {
+        true => ClientType::SimpleConsumer,
+        false => ClientType::LiteSimpleConsumer,
+    };
     Settings {
-        client_type: Some(ClientType::SimpleConsumer.into()),
+        client_type: Some(client_type.into()),
         user_agent: Some(identity.user_agent()),
         request_timeout: prost_types::Duration::try_from(options.request_timeout).ok(),
         pub_sub: Some(PubSub::Subscription(subscription)),

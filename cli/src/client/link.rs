@@ -25,6 +25,7 @@ use raftmq_proto::v2::Resource;
 use raftmq_proto::v2::SendMessageRequest;
 use raftmq_proto::v2::SendResultEntry;
 use raftmq_proto::v2::Settings;
+use raftmq_proto::v2::SyncLiteSubscriptionRequest;
 use raftmq_proto::v2::messaging_service_client::MessagingServiceClient;
 use raftmq_proto::v2::pull_message_response::Content as PullContent;
 use raftmq_proto::v2::receive_message_response::Content;
@@ -266,6 +267,19 @@ impl Link {
         let response = self.call(RPC, self.0.timeout, changed).await?;
         CallError::check(&self.0.address, RPC, response.status)?;
         Ok(response.receipt_handle)
+    }
+
+    /// Says to which lite topics this client subscribes.
+    pub(crate) async fn subscribe_lite(
+        &self,
+        request: SyncLiteSubscriptionRequest,
+    ) -> Result<(), CallError> {
+        const RPC: &str = "SyncLiteSubscription";
+        let request = self.request(request);
+        let mut client = self.0.client.clone();
+        let synced = client.sync_lite_subscription(request);
+        let response = self.call(RPC, self.0.timeout, synced).await?;
+        CallError::check(&self.0.address, RPC, response.status)
     }
 
     /// Takes a delayed message back and returns its message id.

@@ -35,6 +35,8 @@ pub struct OutgoingMessage {
     pub deliver_at: Option<SystemTime>,
     /// For topics that take PRIORITY messages: 0 or more.
     pub priority: Option<u32>,
+    /// For topics that take LITE messages: whoever subscribes to it receives them in order.
+    pub lite_topic: Option<String>,
 }
 
 impl OutgoingMessage {
@@ -49,6 +51,7 @@ impl OutgoingMessage {
             message_group: None,
             deliver_at: None,
             priority: None,
+            lite_topic: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl OutgoingMessage {
             born_timestamp: Some(SystemTime::now().into()),
             delivery_timestamp: self.deliver_at.map(Into::into),
             message_group: self.message_group.clone(),
+            lite_topic: self.lite_topic.clone(),
             priority: self.priority.map(|priority| i32::try_from(priority).unwrap_or(i32::MAX)),
             queue_id,
             ..SystemProperties::default()
@@ -83,6 +87,8 @@ impl OutgoingMessage {
             MessageType::Delay
         } else if self.priority.is_some() {
             MessageType::Priority
+        } else if self.lite_topic.is_some() {
+            MessageType::Lite
         } else {
             MessageType::Normal
         }
@@ -209,6 +215,8 @@ mod tests {
         assert_eq!(kind(fifo), MessageType::Fifo);
         assert_eq!(kind(OutgoingMessage { deliver_at: at, ..plain() }), MessageType::Delay);
         assert_eq!(kind(OutgoingMessage { priority: Some(0), ..plain() }), MessageType::Priority);
+        let lite = OutgoingMessage { lite_topic: Some("l".to_owned()), ..plain() };
+        assert_eq!(kind(lite), MessageType::Lite);
     }
 
     #[test]

@@ -289,6 +289,12 @@ impl From<DescribeTopicResponse> for DescriptionView {
 }
 
 fn created_text(topic: &TopicView) -> String {
+    if topic.lite.is_some() {
+        return format!(
+            "topic {name} is ready for lite topics\n  send to one:       raftmq message send {name} --lite-topic s1 'hello'\n  receive from it:   raftmq group create readers\n                     raftmq message receive {name} --lite-topic s1 --group readers",
+            name = topic.name
+        );
+    }
     format!(
         "topic {name} is ready with {count} queues\n  \
          send to it:       raftmq message send {name} 'hello'\n  \

@@ -61,6 +61,10 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "filter")]
     sql: Option<String>,
 
+    /// The lite topic to receive from, if the topic is one of such; may be given more than once
+    #[arg(long = "lite-topic", value_name = "NAME")]
+    lite_topics: Vec<String>,
+
     #[command(flatten)]
     endpoint: EndpointArgs,
 }
@@ -69,6 +73,7 @@ pub async fn run(args: ReceiveArgs, output: OutputArgs) -> Result<(), Failure> {
     let options = ConsumerOptions {
         filter: args.filter.clone(),
         sql: args.sql.clone(),
+        lite_topics: args.lite_topics.clone(),
         ..ConsumerOptions::new(args.endpoint.endpoints(), &args.topic, &args.group)
     };
     let consumer = Consumer::start(options).await?;

@@ -54,6 +54,10 @@ pub struct SendArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=i32::MAX as i64))]
     priority: Option<u32>,
 
+    /// Received in order by whoever subscribes to this lite topic; for topics of type lite
+    #[arg(long, value_name = "NAME")]
+    lite_topic: Option<String>,
+
     /// Send the same body this many times, each as a message of its own
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -74,6 +78,7 @@ pub async fn run(args: SendArgs, output: OutputArgs) -> Result<(), Failure> {
             message_group: args.message_group.clone(),
             deliver_at: args.delay.map(|delay| SystemTime::now() + delay).or(args.at),
             priority: args.priority,
+            lite_topic: args.lite_topic.clone(),
             ..OutgoingMessage::new(body.clone())
         };
         let sent = producer.send(&message).await?;
