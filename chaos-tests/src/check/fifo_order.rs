@@ -321,9 +321,8 @@ fn judge_turns(
             let came = (turn_ns, first.end_ns);
             let Some(due_ns) = due(&view.windows, came, max_ns, settling_ns) else { continue };
             let waited_ns = asking.time_ns(due_ns, first.end_ns);
-            let unasked_ns = first.end_ns.saturating_sub(due_ns).saturating_sub(waited_ns);
             // It should have come by then.
-            let wanted_ns = due_ns.saturating_add(max_ns).saturating_add(unasked_ns);
+            let wanted_ns = asking.asked_for(due_ns, max_ns);
             let between = (due_ns.min(first.end_ns), first.end_ns.min(wanted_ns));
             let swallowed =
                 lost.iter().any(|(from, until)| *from < between.1 && *until > between.0);
@@ -380,6 +379,20 @@ impl Asking {
         overlapping
             .map(|(begin, end)| (*end).min(until_ns).saturating_sub((*begin).max(from_ns)))
             .sum()
+    }
+
+    /// The moment by which somebody asked for so long, from another moment on; never is `u64::MAX`.
+    fn asked_for(&self, from_ns: u64, mut length_ns: u64) -> u64 {
+        let first = self.0.partition_point(|(_, end)| *end <= from_ns);
+        for (begin, end) in &self.0[first..] {
+            let begin_ns = (*begin).max(from_ns);
+            let asked_ns = end.saturating_sub(begin_ns);
+            if asked_ns >= length_ns {
+                return begin_ns.saturating_add(length_ns);
+            }
+            length_ns -= asked_ns;
+        }
+        u64::MAX
     }
 }
 
@@ -630,12 +643,12 @@ mod tests {
     fn what_a_fault_delayed_has_its_turn_again_when_all_is_calm() {
         let mut history = sent();
         history.received("g", &[("x1", 1)], 10_000).fault_begins("kill", "n1");
-        history.at(20_000).fault_ends("kill", "n1", true);
+        history.at(20_000).fault_ends("kill", "n1", true).receive_begins(7, "g");
         // Another fault does not excuse what should have come before it.
         history.at(34_000).fault_begins("kill", "n2").at(36_000).fault_ends("kill", "n2", true);
-        history.at(37_000).received("g", &[("y1", 1)], 10_000);
+        history.receive_ends(7, "g", &[], 0).at(37_000).received("g", &[("y1", 1)], 10_000);
         let texts = texts(&history);
-        assert!(texts[0].starts_with("message group y, group g: y1 came 12"), "{texts:?}");
+        assert!(texts[0].starts_with("message group y, group g: y1 came 11"), "{texts:?}");
         assert_eq!(texts.len(), 1);
     }
 
