@@ -42,7 +42,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
 
 /// Drills that have such a load already, or clients of their own, of which these do nothing.
 const LEFT_OUT_PREFIXES: &[&str] =
-    &["fifo-", "delay-", "transactions-", "pull-", "dead-letters-", "java-", "python-"];
+    &["fifo-", "lite-", "delay-", "transactions-", "pull-", "dead-letters-", "java-", "python-"];
 
 /// What a drill needs beside another load.
 type Change = fn(Drill) -> Drill;
