@@ -207,8 +207,9 @@ async fn refuses(address: &str) -> bool {
     for _ in 0..PROBES {
         let connect = world::net::Stream::connect(address);
         match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
-            Ok(Err(error)) => return error.kind() == std::io::ErrorKind::ConnectionRefused,
-            Ok(Ok(_)) => tokio::time::sleep(PROBE_INTERVAL).await,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => return true,
+            // Taken, or taken and lost before that was seen.
+            Ok(_) => tokio::time::sleep(PROBE_INTERVAL).await,
             Err(_) => return false,
         }
     }
