@@ -11,18 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftmq_proto::raftmq as wire;
-use raftmq_proto::raftmq::connections_client::ConnectionsClient;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_raft_store::ProposeError;
-use raftmq_raft_store::world::net::Endpoint;
 
 use crate::clock;
 use crate::command::Command;
 use crate::node::Node;
 use crate::receive;
+use crate::rpc::connections;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;
+use crate::rpc::validate;
 use crate::state::CommandReply;
 use crate::state::Rejection;
 
@@ -45,16 +45,8 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// `ILLEGAL_LITE_TOPIC` with the limit.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
-    let fault = if name.trim().is_empty() {
-        "must not be blank".to_owned()
-    } else if name.len() > NAME_BYTES_MAX {
-        format!("has {} bytes; at most {NAME_BYTES_MAX} are taken", name.len())
-    } else if name.chars().any(char::is_control) {
-        "must not hold control characters".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::new(Code::IllegalLiteTopic, format!("the name of a lite topic {fault}")))
+    let what = "the name of a lite topic";
+    validate::check_label(what, name, NAME_BYTES_MAX, Code::IllegalLiteTopic)
 }
 
 /// Queue ids of lite topics by name; those that are new are made.
@@ -201,23 +193,11 @@ pub(crate) fn unsubscribed_here(node: &Node, request: &wire::TellUnsubscribedReq
 }
 
 async fn unsubscribed_elsewhere(node: &Node, request: &wire::TellUnsubscribedRequest) {
-    for member in node.group.members() {
-        if member.node_id == node.config.node_id {
-            continue;
-        }
-        let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", member.peer_address)) else {
-            continue;
-        };
-        let endpoint = endpoint.connect_timeout(TELL_TIMEOUT).timeout(TELL_TIMEOUT);
-        let mut client = ConnectionsClient::new(endpoint.connect_lazy());
-        match client.tell_unsubscribed(request.clone()).await {
-            Ok(answer) if answer.get_ref().told => return,
-            Ok(_) => (),
-            Err(status) => {
-                tracing::debug!(%status, node_id = member.node_id, "could not pass on a command");
-            }
-        }
-    }
+    connections::ask_others(node, TELL_TIMEOUT, |mut client| {
+        let request = request.clone();
+        async move { Ok(client.tell_unsubscribed(request).await?.get_ref().told) }
+    })
+    .await;
 }
 
 /// Takes away subscriptions of clients that are gone, and forgets lite topics that nobody uses.

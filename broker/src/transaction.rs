@@ -9,16 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use raftmq_proto::raftmq as wire;
-use raftmq_proto::raftmq::connections_client::ConnectionsClient;
 use raftmq_proto::raftmq::ended_record::How;
 use raftmq_proto::v2;
 use raftmq_proto::v2::Code;
 use raftmq_proto::v2::TransactionResolution;
-use tonic::transport::Endpoint;
 
 use crate::command::Command;
 use crate::node::Node;
 use crate::receive;
+use crate::rpc::connections;
 use crate::rpc::status::Failure;
 use crate::rpc::status::Refusal;
 use crate::state::Check;
@@ -144,22 +143,9 @@ pub(crate) fn ask_here(node: &Node, request: &wire::AskProducerRequest) -> bool 
 }
 
 async fn ask_others(node: &Node, request: &wire::AskProducerRequest) -> bool {
-    for member in node.group.members() {
-        if member.node_id == node.config.node_id {
-            continue;
-        }
-        let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", member.peer_address)) else {
-            continue;
-        };
-        let endpoint = endpoint.connect_timeout(ASK_TIMEOUT).timeout(ASK_TIMEOUT);
-        let mut client = ConnectionsClient::new(endpoint.connect_lazy());
-        match client.ask_producer(request.clone()).await {
-            Ok(answer) if answer.get_ref().asked => return true,
-            Ok(_) => (),
-            Err(status) => {
-                tracing::debug!(%status, node_id = member.node_id, "could not look for producers");
-            }
-        }
-    }
-    false
+    connections::ask_others(node, ASK_TIMEOUT, |mut client| {
+        let request = request.clone();
+        async move { Ok(client.ask_producer(request).await?.get_ref().asked) }
+    })
+    .await
 }

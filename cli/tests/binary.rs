@@ -170,11 +170,7 @@ fn the_first_minutes_with_dev() {
 fn dev_makes_what_is_asked_for_and_limits_can_be_set() {
     let dir = tempfile::tempdir().unwrap();
     let (mut dev, port) = start_dev(dir.path(), &[]);
-    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
-    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
-    let json = ["--output", "json"];
-    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
-    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+    let (admin, client) = commands_of(port);
 
     let sent = client("message send never-made hello").json();
     let received = client("message receive never-made --group nobody").json();
@@ -204,11 +200,7 @@ fn dev_makes_what_is_asked_for_and_limits_can_be_set() {
 fn a_lite_topic_is_made_by_sending_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let (mut dev, port) = start_dev(dir.path(), &[]);
-    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
-    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
-    let json = ["--output", "json"];
-    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
-    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+    let (admin, client) = commands_of(port);
 
     assert!(admin("topic create plain --lite-topics 5").err().contains("of type LITE"));
     let made = admin("topic create sessions --type lite --lite-topics 2").json();
@@ -239,11 +231,7 @@ fn a_lite_topic_is_made_by_sending_to_it() {
 fn operators_steer_groups_and_dead_letters() {
     let dir = tempfile::tempdir().unwrap();
     let (mut dev, port) = start_dev(dir.path(), &[]);
-    let admin = ["--admin", &format!("127.0.0.1:{}", port + 102)];
-    let endpoint = ["--endpoint", &format!("127.0.0.1:{port}")];
-    let json = ["--output", "json"];
-    let admin = |line: &str| raftmq(&[&words(line)[..], &admin, &json].concat());
-    let client = |line: &str| raftmq(&[&words(line)[..], &endpoint, &json].concat());
+    let (admin, client) = commands_of(port);
 
     let made = admin("topic create orders --queues 1 --type mixed").json();
     assert_eq!(made["message_type"], "MIXED");
@@ -353,6 +341,17 @@ fn a_message_is_found_with_its_history() {
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
+}
+
+/// Commands for the operators' port and for clients of what `start_dev` started, which print JSON.
+fn commands_of(port: u16) -> (impl Fn(&str) -> Output, impl Fn(&str) -> Output) {
+    let with = |option: &'static str, port: u16| {
+        let address = format!("127.0.0.1:{port}");
+        move |line: &str| {
+            raftmq(&[&words(line)[..], &[option, &address, "--output", "json"]].concat())
+        }
+    };
+    (with("--admin", port + 102), with("--endpoint", port))
 }
 
 /// A group of one, on ports that are free.

@@ -92,7 +92,7 @@ pub(crate) async fn receive(
         let arrived = woken.notified();
         let pause = match node.rates.receive(ids.0, rate_max, receive.count) {
             Ok(allowed) => {
-                let taken = take(node, term, ids, receive, allowed).await;
+                let taken = take(node, term, (ids, lite), receive, allowed).await;
                 let count = taken.as_ref().map_or(0, Vec::len);
                 node.rates.received(ids.0, rate_max, allowed, count);
                 let messages = taken?;
@@ -203,23 +203,22 @@ async fn subscribe(
     }
 }
 
-/// Takes what is there now, at most `count` messages.
+/// Takes what is there now, at most `count` messages, of group and topic; `lite`: of lite topics.
 async fn take(
     node: &Node,
     term: u64,
-    ids: (u32, u32),
+    (ids, lite): ((u32, u32), bool),
     receive: &Receive,
     count: usize,
 ) -> Result<Vec<v2::Message>, Failure> {
     let lane = node.lanes.lane(term, ids);
     let place = node.proposer.place().await?;
-    let (fifo, by_priority, lite);
+    let (fifo, by_priority);
     let chosen = {
         let state = node.state.read();
         let now_ms = clock::not_before(state.time_ms);
         let Some(group) = state.groups.get(&ids.0) else { return Ok(Vec::new()) };
         by_priority = state.topics.get(&ids.1).is_some_and(Topic::is_by_priority);
-        lite = state.topics.get(&ids.1).is_some_and(Topic::is_lite);
         fifo = group.fifo || lite;
         let wish = Wish {
             ids,

@@ -1,7 +1,7 @@
 //! The edge: wire to domain and back. No decision is made here.
 
 mod admin;
-mod connections;
+pub(crate) mod connections;
 mod creating;
 mod http;
 mod leader;

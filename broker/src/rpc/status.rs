@@ -47,11 +47,6 @@ impl Refusal {
         Self::new(Code::TooManyRequests, message)
     }
 
-    /// What a later version will do.
-    pub fn not_implemented(what: &str) -> Self {
-        Self::new(Code::NotImplemented, format!("{what} is not implemented yet"))
-    }
-
     /// The wire form.
     pub fn status(&self) -> v2::Status {
         v2::Status { code: self.code.into(), message: self.message.clone() }

@@ -26,7 +26,7 @@ use super::status::Refusal;
 use super::validate;
 use crate::lite;
 use crate::receive;
-use crate::state::LITE_SUBSCRIPTIONS_DEFAULT;
+use crate::state;
 
 /// Delays after which a push consumer tries a failed message again, by attempt, in seconds.
 const RETRY_DELAYS_S: [i64; 18] =
@@ -131,7 +131,9 @@ impl Session {
                 subscription.receive_batch_size = Some(32);
                 subscription.long_polling_timeout =
                     Some(prost_types::Duration { seconds: 20, nanos: 0 });
-                subscription.lite_subscription_quota = Some(lite_quota(&record));
+                let lite_quota = state::lite_subscriptions_max(&record);
+                let lite_quota = i32::try_from(lite_quota).unwrap_or(i32::MAX);
+                subscription.lite_subscription_quota = Some(lite_quota);
                 subscription.max_lite_topic_size = Some(lite::NAME_BYTES_MAX as i32);
                 settings.backoff_policy = Some(retry_policy(&record));
                 group
@@ -176,15 +178,6 @@ impl Drop for Session {
             self.service.node.clients.stream_closed(&self.client_id, stream);
         }
     }
-}
-
-/// To how many lite topics a client of the group may subscribe.
-fn lite_quota(group: &wire::GroupRecord) -> i32 {
-    let quota = match group.lite_subscriptions_max {
-        0 => LITE_SUBSCRIPTIONS_DEFAULT,
-        quota => quota,
-    };
-    i32::try_from(quota).unwrap_or(i32::MAX)
 }
 
 /// Attempts of a producer to send one message, of which the next follows at once. Three meet three

@@ -367,16 +367,29 @@ fn release(properties: &v2::SystemProperties, times: &Times) -> Release {
 }
 
 fn check_message_group(group: &str) -> Result<(), Refusal> {
-    let fault = if is_blank(group) || group.is_empty() {
+    check_label("a message group", group, MESSAGE_GROUP_BYTES_MAX, Code::IllegalMessageGroup)
+}
+
+/// Checks a text that producers choose to order or place messages by.
+///
+/// # Errors
+/// `code`: it is blank, too long, or holds control characters.
+pub(crate) fn check_label(
+    what: &str,
+    text: &str,
+    bytes_max: usize,
+    code: Code,
+) -> Result<(), Refusal> {
+    let fault = if text.trim().is_empty() {
         "must not be blank".to_owned()
-    } else if group.len() > MESSAGE_GROUP_BYTES_MAX {
-        format!("has {} bytes; at most {MESSAGE_GROUP_BYTES_MAX} are taken", group.len())
-    } else if has_control(group) {
+    } else if text.len() > bytes_max {
+        format!("has {} bytes; at most {bytes_max} are taken", text.len())
+    } else if has_control(text) {
         "must not hold control characters".to_owned()
     } else {
         return Ok(());
     };
-    Err(Refusal::new(Code::IllegalMessageGroup, format!("a message group {fault}")))
+    Err(Refusal::new(code, format!("{what} {fault}")))
 }
 
 /// What a message is, by its properties: the type the client names may be wrong.

@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use raftmq_proto::raftmq as wire;
+
 use super::Progress;
 use super::Queue;
 
@@ -30,6 +32,22 @@ pub const LITE_SUBSCRIPTIONS_DEFAULT: u32 = 2_000;
 
 /// How long an empty lite topic to which nobody subscribes is remembered.
 pub const LITE_EMPTY_KEPT_MS: u64 = 3_600_000;
+
+/// How many lite topics a topic may have.
+pub(crate) fn lite_topics_max(topic: &wire::TopicRecord) -> u32 {
+    match topic.lite_topics_max {
+        0 => LITE_TOPICS_DEFAULT,
+        max => max,
+    }
+}
+
+/// To how many lite topics of one topic a client of the group may subscribe.
+pub(crate) fn lite_subscriptions_max(group: &wire::GroupRecord) -> u32 {
+    match group.lite_subscriptions_max {
+        0 => LITE_SUBSCRIPTIONS_DEFAULT,
+        max => max,
+    }
+}
 
 /// Whether a queue id is that of a lite topic.
 pub(crate) fn is_lite(queue_id: u32) -> bool {

@@ -13,8 +13,8 @@ use super::limit;
 use super::no_topic;
 use crate::command::Command;
 use crate::node::Node;
+use crate::state;
 use crate::state::CommandReply;
-use crate::state::LITE_TOPICS_DEFAULT;
 use crate::state::Topic;
 
 const QUEUES_MAX: u32 = 1024;
@@ -149,10 +149,8 @@ fn of_topic(topic: &Topic) -> wire::Topic {
 }
 
 fn to_wire(topic: &wire::TopicRecord, lite_topic_count: usize) -> wire::Topic {
-    let lite_topics_max = match topic.lite_topics_max {
-        0 if topic.message_types.contains(&MessageType::Lite.into()) => LITE_TOPICS_DEFAULT,
-        max => max,
-    };
+    let lite = topic.message_types.contains(&MessageType::Lite.into());
+    let lite_topics_max = if lite { state::lite_topics_max(topic) } else { 0 };
     wire::Topic {
         lite_topic_count: lite_topic_count as u64,
         lite_topics_max,

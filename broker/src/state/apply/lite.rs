@@ -16,8 +16,6 @@ use super::table;
 use crate::state;
 use crate::state::LITE_EMPTY_KEPT_MS;
 use crate::state::LITE_QUEUES_FROM;
-use crate::state::LITE_SUBSCRIPTIONS_DEFAULT;
-use crate::state::LITE_TOPICS_DEFAULT;
 use crate::state::Queue;
 use crate::state::Topic;
 
@@ -44,10 +42,7 @@ impl Step<'_> {
         let group = state.groups.get(&ids.0).ok_or(Rejection::GroupNotFound)?;
         let topic = lite_parent(state, ids.1)?;
         let exclusive = group.lite_exclusive;
-        let quota = match group.lite_subscriptions_max {
-            0 => LITE_SUBSCRIPTIONS_DEFAULT,
-            quota => quota,
-        };
+        let quota = state::lite_subscriptions_max(group);
         let subscribed =
             state.consumptions.get(&ids).and_then(|it| it.lite.of_client(&command.client_id));
         let before = subscribed.cloned().unwrap_or_default();
@@ -264,10 +259,7 @@ fn new_names<'a>(topic: &Topic, names: &'a [String]) -> BTreeSet<&'a String> {
 }
 
 fn check_topic_quota(topic: &Topic, new: usize) -> Result<(), Rejection> {
-    let quota = match topic.record.lite_topics_max {
-        0 => LITE_TOPICS_DEFAULT,
-        quota => quota,
-    };
+    let quota = state::lite_topics_max(&topic.record);
     match new > 0 && topic.lite.len() + new > quota as usize {
         true => Err(Rejection::TooManyLiteTopics { topic: topic.record.name.clone(), quota }),
         false => Ok(()),
