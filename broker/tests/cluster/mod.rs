@@ -88,6 +88,12 @@ impl Cluster {
         }
     }
 
+    /// Stops all nodes that are up, without handing leadership over.
+    async fn stop_all(&mut self) {
+        let up = self.nodes.iter_mut().filter_map(Option::take);
+        futures::future::join_all(up.map(Broker::stop)).await;
+    }
+
     pub async fn ready(&self) {
         for node in self.nodes.iter().flatten() {
             tokio::time::timeout(PATIENCE, node.ready()).await.expect("no leader in time");
@@ -151,6 +157,14 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the nodes do not agree: {last:#?}");
+    }
+}
+
+/// A node that writes to a directory that is gone ends the process, and with it the tests beside this one.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(self.stop_all()));
     }
 }
 
