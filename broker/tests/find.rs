@@ -310,7 +310,9 @@ async fn give_up(cluster: &Cluster, message: &v2::Message) {
 async fn the_log_tells_what_happened_to_a_message() {
     let cluster = node().await;
     let mut delayed = with_key("id", "key");
-    delayed.system_properties.as_mut().unwrap().delivery_timestamp = seconds_from_now(2);
+    // In the middle of a second, so that it is delivered in the same one.
+    let due = seconds_from_now(2).map(|due| prost_types::Timestamp { nanos: 500_000_000, ..due });
+    delayed.system_properties.as_mut().unwrap().delivery_timestamp = due;
     send(&cluster, delayed).await;
 
     let first = receive_one(&cluster).await;
