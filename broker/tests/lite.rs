@@ -44,6 +44,8 @@ async fn start(
     let mut admin = cluster.admin(0).await;
     admin.create_topic(topic).await.unwrap();
     admin.create_group(group).await.unwrap();
+    // A node answers settings by what it has applied.
+    cluster.agree().await;
     cluster
 }
 
